@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+// File names are bytes. In JavaScript a byte string is a string whose character codes are the bytes (latin1).
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+#include <string_view>
+
+namespace lowerwatch {
+
+inline std::string BytesFrom(const Napi::Value& value) {
+  if (!value.IsString()) return {};
+  size_t length = 0;
+  napi_get_value_string_latin1(value.Env(), value, nullptr, 0, &length);
+  std::string bytes(length, '\0');
+  napi_get_value_string_latin1(value.Env(), value, bytes.data(), length + 1, &length);
+  return bytes;
+}
+
+inline Napi::Value BytesTo(Napi::Env env, std::string_view bytes) {
+  napi_value value = nullptr;
+  napi_create_string_latin1(env, bytes.data(), bytes.size(), &value);
+  return Napi::Value(env, value);
+}
+
+inline std::vector<std::string> BytesListFrom(const Napi::Value& value) {
+  std::vector<std::string> list;
+  if (!value.IsArray()) return list;
+  Napi::Array array = value.As<Napi::Array>();
+  list.reserve(array.Length());
+  for (uint32_t i = 0; i < array.Length(); i++) list.push_back(BytesFrom(array.Get(i)));
+  return list;
+}
+
+}  // namespace lowerwatch
