@@ -346,6 +346,12 @@ export interface Watcher {
   /** Resolves when the watch is armed: every change after that is reported. Then look, not before. */
   addLayer(layer: number, root: Handle, options: LayerOptions): Promise<ArmedLayer>
   removeLayer(layer: number): Promise<void>
+  /**
+   * Walks `directory` of a layer that is watched directory by directory again, watches what is new there, and
+   * reports the names in it as `create`. For changes that raise no event: an overlay whose lower changed.
+   * Nothing happens for scope `filesystem`.
+   */
+  rescan(layer: number, directory: ByteString): Promise<void>
   /** Current state of a layer's watch: directories and unwatched parts change with the tree. */
   layerState(layer: number): ArmedLayer | null
   counters(): WatcherCounters

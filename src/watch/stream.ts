@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
-import { join } from '../bytes.js'
+import { type ByteString, display, join } from '../bytes.js'
 import {
   type ArmedLayer,
   type Change,
-  type ChangeBatch,
   Kind,
+  type LayerOptions,
   native,
-  type Scope,
   type Watcher,
   type WatcherCounters,
 } from '../native.js'
 import type { OpenLayer, OpenOverlay } from '../overlay/types.js'
 import { Reconciler } from './reconcile.js'
-import { isKernfs, layerOptions } from './scopes.js'
+import { WatchCost } from './cost.js'
+import { isKernfs, layerOptions, narrowOptions } from './scopes.js'
 
 /** Where changes of one overlay go. */
 export interface ChangeSink {
@@ -27,7 +27,9 @@ export interface WatchedLayer {
 }
 
 interface Registration {
+  overlay: OpenOverlay
   layer: OpenLayer
+  watch: OverlayWatch
   sink: ChangeSink
   reconciler: Reconciler | null
 }
@@ -36,10 +38,18 @@ interface Registration {
 export class ChangeStream {
   private readonly registrations = new Map<number, Registration>()
   private readonly watcher: Watcher
+  private readonly cost: WatchCost
   private nextId = 1
 
-  constructor(private readonly reconcileIntervalMs: number) {
-    this.watcher = new native.Watcher((batch) => this.dispatch(batch))
+  constructor(
+    private readonly reconcileIntervalMs: number,
+    private readonly log: (message: string) => void,
+  ) {
+    this.watcher = new native.Watcher((batch) => this.deliver(batch.changes, batch.readAtNs))
+    this.cost = new WatchCost(
+      () => this.watcher.counters(),
+      (reason) => this.narrow(reason),
+    )
   }
 
   /**
@@ -50,7 +60,7 @@ export class ChangeStream {
     const watch = new OverlayWatch(this)
     try {
       for (const layer of overlay.layers) {
-        if (layer.role !== 'upper') await this.arm(watch, overlay, layer, sink, 'filesystem')
+        if (layer.role !== 'upper') await this.arm(watch, overlay, layer, sink, layerOptions(layer))
       }
     } catch (error) {
       await watch.close()
@@ -77,6 +87,7 @@ export class ChangeStream {
   }
 
   close(): void {
+    this.cost.close()
     for (const { reconciler } of this.registrations.values()) reconciler?.close()
     this.registrations.clear()
     this.watcher.close()
@@ -87,19 +98,27 @@ export class ChangeStream {
     overlay: OpenOverlay,
     layer: OpenLayer,
     sink: ChangeSink,
-    prefer: Scope,
-  ): Promise<void> {
+    options: LayerOptions,
+  ): Promise<ArmedLayer> {
     const id = this.nextId++
-    const registration: Registration = { layer, sink, reconciler: null }
+    const registration: Registration = { overlay, layer, watch, sink, reconciler: null }
     this.registrations.set(id, registration)
     watch.ids.push(id)
-    const armed = await this.watcher.addLayer(id, layer.root, layerOptions(layer, prefer))
+    const armed = await this.watcher.addLayer(id, layer.root, options)
     if (isKernfs(layer.fsType) || armed.unwatched.length > 0) {
       registration.reconciler = new Reconciler(overlay, layer, id, () => this.watcher.layerState(id), {
         intervalMs: this.reconcileIntervalMs,
         onChanges: (changes) => this.deliver(changes, native.monotonicNs()),
       })
       await registration.reconciler.start()
+    }
+    return armed
+  }
+
+  /** Watches what appeared in `directory` of a layer without an event. */
+  async rescan(layer: OpenLayer, directory: ByteString): Promise<void> {
+    for (const [id, registration] of this.registrations) {
+      if (registration.layer === layer) await this.watcher.rescan(id, directory)
     }
   }
 
@@ -111,8 +130,22 @@ export class ChangeStream {
     await this.watcher.removeLayer(id)
   }
 
-  private dispatch(batch: ChangeBatch): void {
-    this.deliver(batch.changes, batch.readAtNs)
+  /**
+   * Watches small trees on a busy file system by inode marks instead: armed before the filesystem mark goes, so
+   * that no change falls between. Trees that do not fit stay as they are.
+   */
+  private async narrow(reason: string): Promise<void> {
+    for (const [id, { overlay, layer, watch, sink, reconciler }] of [...this.registrations]) {
+      if (reconciler !== null || this.watcher.layerState(id)?.scope !== 'filesystem') continue
+      const armed = await this.arm(watch, overlay, layer, sink, narrowOptions(layer))
+      const unneeded = armed.unwatched.length > 0 ? watch.ids.at(-1)! : id
+      watch.ids.splice(watch.ids.indexOf(unneeded), 1)
+      await this.disarm(unneeded)
+      if (unneeded === id) {
+        armed.reasons.push(`filesystem: ${reason}`)
+        this.log(`layer ${display(layer.path)} is watched by ${armed.directories} ${armed.scope} marks: ${reason}`)
+      }
+    }
   }
 
   private deliver(changes: Change[], readAtNs: bigint): void {
