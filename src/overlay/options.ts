@@ -92,7 +92,8 @@ function splitLayers(printed: ByteString): { lower: ByteString[]; dataOnly: Byte
       continue
     }
     let char = readEscaped(printed, at)
-    if (char.text === '\\' && !plainNames && char.next < printed.length) char = readEscaped(printed, char.next)
+    if (char.text === '\\' && !plainNames && char.next < printed.length)
+      char = readEscaped(printed, char.next)
     name += char.text
     at = char.next
   }
@@ -115,7 +116,7 @@ export function unescapeOctal(printed: ByteString): ByteString {
 }
 
 function unescapeUser(value: ByteString): ByteString {
-  return value.replace(/\\([^]?)/g, '$1')
+  return value.replace(/\\([\s\S]?)/g, '$1')
 }
 
 /**

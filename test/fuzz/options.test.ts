@@ -35,7 +35,10 @@ it('layers come back from names printed with \\072 (6.5-6.7)', () => {
   fc.assert(
     fc.property(layers, ({ lower, dataOnly }) => {
       // Without a colon in any name this form cannot be told from the other one: then no backslash either.
-      fc.pre([...lower, ...dataOnly].some((name) => name.includes(':')) || !/\\/.test([...lower, ...dataOnly].join('')))
+      fc.pre(
+        [...lower, ...dataOnly].some((name) => name.includes(':')) ||
+          !/\\/.test([...lower, ...dataOnly].join('')),
+      )
       const value = lower.map(showName).join(':') + dataOnly.map((name) => `::${showName(name)}`).join('')
       expect(parseOverlayOptions(`ro,lowerdir=${value}`)).toMatchObject({ lower, dataOnly })
     }),

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { describe, expect, it } from 'vitest'
-import { escapeLayer, lowerdirValue, parseOverlayOptions, unescapeOctal } from '../../../src/overlay/options.js'
+import {
+  escapeLayer,
+  lowerdirValue,
+  parseOverlayOptions,
+  unescapeOctal,
+} from '../../../src/overlay/options.js'
 
 describe('superblock options printed by Linux 6.18', () => {
   it.each([
@@ -40,7 +45,9 @@ describe('superblock options printed by Linux 6.18', () => {
   })
 
   it('offers both readings of an upper with a backslash', () => {
-    const parsed = parseOverlayOptions('rw,lowerdir=/p,upperdir=/u2\\134:\\134\\054\\134\\134\\040x,workdir=/w')
+    const parsed = parseOverlayOptions(
+      'rw,lowerdir=/p,upperdir=/u2\\134:\\134\\054\\134\\134\\040x,workdir=/w',
+    )
     expect(parsed.upper).toBe('/u2:,\\ x')
     expect(parsed.verbatim).toEqual({ upper: '/u2\\:\\,\\\\ x', work: null })
     expect(parsed.work).toBe('/w')
@@ -52,7 +59,9 @@ describe('superblock options printed by Linux 6.18', () => {
   })
 
   it('keeps every other option in order', () => {
-    const parsed = parseOverlayOptions('rw,lowerdir=/p,default_permissions,xino=on,userxattr,context="a\\054b"')
+    const parsed = parseOverlayOptions(
+      'rw,lowerdir=/p,default_permissions,xino=on,userxattr,context="a\\054b"',
+    )
     expect(parsed.options).toEqual([
       ['default_permissions', null],
       ['xino', 'on'],
