@@ -1,30 +1,12 @@
 // SPDX-License-Identifier: MIT
-import type { ByteString } from '../bytes.js'
+import { type ByteString, display } from '../bytes.js'
 import { isSyscallError, LowerwatchError } from '../errors.js'
 import { type Handle, native, type Stat } from '../native.js'
+import { freshOverlayOf } from '../overlay/fresh.js'
 import type { OpenLayer, OpenOverlay } from '../overlay/types.js'
 
 const mountAttrReadOnly = 0x1
 const mountAttrNoExec = 0x8
-
-/**
- * Options that decide what a path shows. All others need an upper layer (index, nfs_export, volatile) or say
- * where the layers are.
- */
-const kept = new Set([
-  'redirect_dir',
-  'metacopy',
-  'xino',
-  'verity',
-  'userxattr',
-  'default_permissions',
-  'override_creds',
-  'nooverride_creds',
-  'context',
-  'fscontext',
-  'defcontext',
-  'rootcontext',
-])
 
 /**
  * What the overlay should show: a second, read-only overlay of the same layers, mounted detached, with the upper
@@ -120,14 +102,7 @@ function singleLower(overlay: OpenOverlay): OpenLayer | null {
 /** A fresh read-only overlay of `layers`, uppermost first, with the data-only layers of `overlay` below them. */
 export async function mountLowers(overlay: OpenOverlay, layers: OpenLayer[]): Promise<Handle> {
   const data = overlay.layers.filter((layer) => layer.role === 'data')
-  const options: [string, string | null][] = []
-  for (const [name, value] of overlay.description.options) {
-    // Without an upper there is nothing to write redirects to; `follow` reads them alike.
-    if (name === 'redirect_dir' && value === 'on') options.push([name, 'follow'])
-    // Handles carry no uuid with it, so both overlays must agree; the other values need an upper.
-    else if (name === 'uuid' && (value === 'off' || value === 'null')) options.push([name, value])
-    else if (kept.has(name)) options.push([name, value])
-  }
+  const { options } = freshOverlayOf(overlay, 'oracle')
   const noExec = overlay.description.mounts.some((mount) => mount.mountOptions.split(',').includes('noexec'))
   const mount = (path: (layer: OpenLayer) => ByteString) =>
     native.freshOverlay(overlay.lane, {
@@ -169,7 +144,7 @@ async function samePlace(overlay: OpenOverlay, layer: OpenLayer): Promise<void> 
   } finally {
     there?.close()
   }
-  throw new LowerwatchError('LAYER_UNREACHABLE', `layer ${layer.path} is no longer at its path`, {
+  throw new LowerwatchError('LAYER_UNREACHABLE', `layer ${display(layer.path)} is no longer at its path`, {
     hint: 'mount the overlay anew, or use Linux 6.15, which needs no path',
   })
 }
