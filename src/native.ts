@@ -160,11 +160,17 @@ export interface FreshOverlay {
   /** Per-mount attributes as for fsmount(2): MOUNT_ATTR_* bits. */
   mountAttributes: number
   readOnly: boolean
+  /** Give the layers as one `lowerdir` string, which is what kernels without `lowerdir+` (before 6.8) get. */
+  oneString?: boolean
 }
 
 export interface Mounts {
-  /** All mounts of the own mount namespace, parents before children. statmount(2)/listmount(2) or /proc/self/mountinfo. */
-  listMounts(lane: Lane): Promise<{ source: 'statmount' | 'mountinfo'; mounts: Mount[] }>
+  /**
+   * All mounts of the own mount namespace, parents before children. statmount(2)/listmount(2) where they tell
+   * everything (6.15), else /proc/self/mountinfo; `source: 'mountinfo'` asks for the latter. Both give the same
+   * answer, but mountinfo has no `uniqueId`.
+   */
+  listMounts(lane: Lane, options?: { source?: 'mountinfo' }): Promise<{ source: 'statmount' | 'mountinfo'; mounts: Mount[] }>
   /** A new overlay superblock, as a detached mount: fsopen(2), fsconfig(2), fsmount(2). */
   freshOverlay(lane: Lane, overlay: FreshOverlay): Promise<Handle>
   /**
@@ -190,8 +196,11 @@ export interface MountWatch {
 }
 
 export interface MountWatchConstructor {
-  /** `onChange` is called on the main thread, once for any number of changes since the last call. */
-  new (onChange: () => void): MountWatch
+  /**
+   * `onChange` is called on the main thread, once for any number of changes since the last call. Armed when the
+   * constructor returns; keeps no process alive. `poll` asks for poll(2) where fanotify would do.
+   */
+  new (onChange: () => void, options?: { poll?: boolean }): MountWatch
 }
 
 // ---------------------------------------------------------------------------------------------- coherence

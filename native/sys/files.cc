@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "core/addon.h"
+#include "sys/exports.h"
 
 namespace lowerwatch {
 
-void ExportFiles(Napi::Env env, Napi::Object exports) {}
+void ExportFiles(Napi::Env env, Napi::Object exports) {
+  ExportOpen(env, exports);
+  ExportStat(env, exports);
+  ExportDirectory(env, exports);
+}
 
 }  // namespace lowerwatch

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "core/addon.h"
+#include "sys/exports.h"
 
 namespace lowerwatch {
 

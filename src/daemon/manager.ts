@@ -3,7 +3,7 @@ import { type ByteString, display, join } from '../bytes.js'
 import { isSyscallError, LowerwatchError } from '../errors.js'
 import { type Handle, Kind, type Lane, native } from '../native.js'
 import { discoverOverlays } from '../overlay/discover.js'
-import { openOverlay, scanForRedirects } from '../overlay/open.js'
+import { type OpenOptions, openOverlay, scanForRedirects } from '../overlay/open.js'
 import type { OpenLayer, OpenOverlay, OverlayDescription } from '../overlay/types.js'
 import { OverlayController } from '../refresh/controller.js'
 import type { RefreshPolicy } from '../refresh/policy.js'
@@ -20,7 +20,7 @@ const maxRedirectDirectories = 1_000_000
 export interface OverlaySettings {
   policy: RefreshPolicy
   /** Absolute layer paths for an overlay that was mounted with relative ones. */
-  layers: { lower?: ByteString[]; dataOnly?: ByteString[] }
+  layers: OpenOptions
 }
 
 export interface Managed {

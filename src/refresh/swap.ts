@@ -6,18 +6,6 @@ import { discoverOverlays } from '../overlay/discover.js'
 import { freshOverlayOf } from '../overlay/open.js'
 import type { OpenOverlay, OverlayMount } from '../overlay/types.js'
 
-/** Per-mount attributes of fsmount(2), by the words of mountinfo. */
-const mountAttributes: Record<string, number> = {
-  ro: 0x1,
-  nosuid: 0x2,
-  nodev: 0x4,
-  noexec: 0x8,
-  noatime: 0x10,
-  strictatime: 0x20,
-  nodiratime: 0x80,
-  nosymfollow: 0x200000,
-}
-
 /**
  * Rung "swap": a fresh overlay of the same layers is mounted beneath the old one (MOVE_MOUNT_BENEATH, Linux
  * 6.5), and the old one is detached. Every new open sees the fresh one; who holds the old one keeps it.
@@ -28,13 +16,7 @@ export async function swap(overlay: OpenOverlay): Promise<string> {
   const refusal = await refuseSwap(overlay)
   if (refusal !== '') return refusal
   const mount = overlay.description.mounts[0]!
-  const attributes = mount.mountOptions
-    .split(',')
-    .reduce((bits, word) => bits | (mountAttributes[word] ?? 0), 0)
-  const fresh = await native.freshOverlay(overlay.lane, {
-    ...freshOverlayOf(overlay.description, 'swap'),
-    mountAttributes: attributes,
-  })
+  const fresh = await native.freshOverlay(overlay.lane, freshOverlayOf(overlay, 'swap'))
   try {
     await native.attachMount(overlay.lane, fresh, mount.mountPoint, { beneath: true })
     await native.detachMount(overlay.lane, mount.mountPoint)
