@@ -48,7 +48,8 @@ export class Access {
     } catch (error) {
       // In a user namespace not every user exists.
       if (isSyscallError(error, 'EINVAL', 'EPERM')) {
-        this.unable = 'permission checks of other users were not compared: the kernel refuses to take their ids here'
+        this.unable =
+          'permission checks of other users were not compared: the kernel refuses to take their ids here'
         return null
       }
       if (isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE')) return null

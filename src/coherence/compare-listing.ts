@@ -87,12 +87,16 @@ export async function compareListings(overlay: OpenOverlay, listings: Listings):
 }
 
 function typeOf(stat: unknown): number {
-  return typeof stat === 'object' && stat !== null && 'mode' in stat ? (Number(stat.mode) & 0o170000) >> 12 : 0
+  return typeof stat === 'object' && stat !== null && 'mode' in stat
+    ? (Number(stat.mode) & 0o170000) >> 12
+    : 0
 }
 
 function describe(missing: ByteString[], extra: ByteString[], retyped: ByteString[]): string {
   const part = (what: string, names: ByteString[]) =>
-    names.length === 0 ? [] : [`${what} ${display(names[0]!)}${names.length > 1 ? ` and ${names.length - 1} more` : ''}`]
+    names.length === 0
+      ? []
+      : [`${what} ${display(names[0]!)}${names.length > 1 ? ` and ${names.length - 1} more` : ''}`]
   return `live listing ${[
     ...part('misses', missing),
     ...part('still has', extra),

@@ -4,7 +4,7 @@ import { isSyscallError } from '../errors.js'
 import { Cached, type NameFacts, native, type Stat } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { Access } from './compare-access.js'
-import { compareListings, listedNames, type Listings, readListings } from './compare-listing.js'
+import { compareListings, type Listings, listedNames, readListings } from './compare-listing.js'
 import { Identity, isDirectory, type Pair } from './identity.js'
 import type { Oracle } from './oracle.js'
 
@@ -124,7 +124,8 @@ export class Comparison {
 
   async #compare(pair: Pair): Promise<StaleEntry[]> {
     const verdict = await this.#identity.compare(pair)
-    if (verdict.kind === 'unknown') this.limits.add(`the inode of some names was not compared: ${verdict.reason}`)
+    if (verdict.kind === 'unknown')
+      this.limits.add(`the inode of some names was not compared: ${verdict.reason}`)
     else if (verdict.kind !== 'same') return [{ path: pair.path, kind: verdict.kind, detail: verdict.detail }]
     return this.#compareAccess(pair)
   }
@@ -142,7 +143,9 @@ export class Comparison {
   async #differences(listings: Listings): Promise<StaleEntry[]> {
     const entries = await compareListings(this.#overlay, listings)
     const numbers = new Map((listings.live ?? []).map((entry) => [entry.name, entry.ino]))
-    const suspects = (listings.fresh ?? []).filter(({ name, ino }) => numbers.has(name) && numbers.get(name) !== ino)
+    const suspects = (listings.fresh ?? []).filter(
+      ({ name, ino }) => numbers.has(name) && numbers.get(name) !== ino,
+    )
     if (suspects.length === 0) return entries
     const names = suspects.map((entry) => entry.name)
     await native.statNames(this.#overlay.lane, this.#overlay.root, listings.directory, names)
