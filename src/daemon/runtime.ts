@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { chmodSync, mkdirSync, statSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { LowerwatchError } from '../errors.js'
 
@@ -9,27 +9,22 @@ import { LowerwatchError } from '../errors.js'
  * @throws LowerwatchError USAGE when there is no such place
  */
 export function runtimeDirectory(): string {
-  // Root of a user namespace may not write to /run.
-  for (const parent of process.getuid?.() === 0 ? ['/run', xdgDirectory()] : [xdgDirectory()]) {
-    if (parent === null) continue
+  let refused = 'XDG_RUNTIME_DIR is not set'
+  for (const parent of parents()) {
     const directory = join(parent, 'lowerwatch')
-    try {
-      makePrivateDirectory(directory)
-      return directory
-    } catch (error) {
-      if (error instanceof LowerwatchError) throw error
-      if (!['EACCES', 'EROFS', 'ENOENT', 'EPERM'].includes(String((error as NodeJS.ErrnoException).code)))
-        throw error
-    }
+    const reason = makePrivateDirectory(directory)
+    if (reason === '') return directory
+    refused = `${directory} ${reason}`
   }
-  throw new LowerwatchError('USAGE', 'no directory for the control socket', {
+  throw new LowerwatchError('USAGE', `no directory for the control socket, ${refused}`, {
     hint: 'set XDG_RUNTIME_DIR to a directory of your own, or give --socket',
   })
 }
 
-function xdgDirectory(): string | null {
-  const directory = process.env.XDG_RUNTIME_DIR
-  return directory?.startsWith('/') ? directory : null
+/** Root of a user namespace may not write to /run, so that the second place counts for it too. */
+function parents(): string[] {
+  const own = process.env.XDG_RUNTIME_DIR
+  return [...(process.getuid?.() === 0 ? ['/run'] : []), ...(own?.startsWith('/') ? [own] : [])]
 }
 
 /** The directory that `socket` is in, made 0700 if it is missing. An existing one stays as it is. */
@@ -37,18 +32,16 @@ export function makeSocketDirectory(socket: string): void {
   mkdirSync(dirname(socket), { recursive: true, mode: 0o700 })
 }
 
-function makePrivateDirectory(directory: string): void {
+/** Why `directory` is not one that only this user can write to; '' when it is. */
+function makePrivateDirectory(directory: string): string {
   try {
     mkdirSync(directory, { mode: 0o700 })
     // mkdir(2) is subject to the umask, which may take even the owner's bits.
     chmodSync(directory, 0o700)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    const code = (error as NodeJS.ErrnoException).code
+    if (code !== 'EEXIST') return `cannot be made (${code})`
   }
-  const { uid, mode } = statSync(directory)
-  if (uid !== process.getuid?.() || (mode & 0o022) !== 0) {
-    throw new LowerwatchError('NOT_PERMITTED', `${directory} is not private to this user`, {
-      hint: 'remove it, or make it yours with mode 0700',
-    })
-  }
+  const { uid, mode } = lstatSync(directory)
+  return uid === process.getuid?.() && (mode & 0o022) === 0 ? '' : 'is not private to this user'
 }

@@ -144,8 +144,9 @@ function serve(
   }
   connections.add(socket)
   socket.on('close', () => connections.delete(socket))
-  // Counts while an answer waits to be read, too: such a client is closed, and holds up nobody else.
-  socket.setTimeout(idleMs, () => socket.destroy())
+  // Runs while an answer waits to be read, too: such a client is closed, and holds up nobody else.
+  socket.setTimeout(idleMs)
+  socket.on('timeout', () => socket.destroy())
   let received = ''
   let turn = Promise.resolve()
   socket.setEncoding('utf8')
@@ -162,7 +163,14 @@ function serve(
     // One request at a time, and no more read until it is answered: what a client can queue is one chunk.
     socket.pause()
     turn = turn.then(async () => {
-      for (const line of lines) if (line.trim() !== '') await write(socket, await answer(line, handle))
+      for (const line of lines) {
+        if (line.trim() === '') continue
+        // What is asked for may take long; the client is not to blame.
+        socket.setTimeout(0)
+        const result = await answer(line, handle)
+        socket.setTimeout(idleMs)
+        await write(socket, result)
+      }
       socket.resume()
     })
   })

@@ -29,7 +29,6 @@ export interface OverlayStatus {
   rung: string
   /** Why each better rung is not used. */
   rungReasons: string[]
-  events: number
   changes: number
   refreshes: number
   /** Changes that needed none, because nothing stale was cached. */
