@@ -34,7 +34,7 @@ function overlayText(overlay: OverlayStatus): string[] {
   ]
   if (overlay.unmappable !== '') lines.push(`  names cannot be mapped: ${overlay.unmappable}`)
   lines.push(
-    `  ${overlay.events} events, ${overlay.changes} changes, ${overlay.refreshes} refreshes in ` +
+    `  ${overlay.changes} changes, ${overlay.refreshes} refreshes in ` +
       `${round(overlay.refreshTimeMs)} ms, ${overlay.refreshesAvoided} not needed, ` +
       `${overlay.nudges} nudges, ${overlay.swaps} swaps`,
   )
