@@ -170,7 +170,10 @@ export interface Mounts {
    * everything (6.15), else /proc/self/mountinfo; `source: 'mountinfo'` asks for the latter. Both give the same
    * answer, but mountinfo has no `uniqueId`.
    */
-  listMounts(lane: Lane, options?: { source?: 'mountinfo' }): Promise<{ source: 'statmount' | 'mountinfo'; mounts: Mount[] }>
+  listMounts(
+    lane: Lane,
+    options?: { source?: 'mountinfo' },
+  ): Promise<{ source: 'statmount' | 'mountinfo'; mounts: Mount[] }>
   /** A new overlay superblock, as a detached mount: fsopen(2), fsconfig(2), fsmount(2). */
   freshOverlay(lane: Lane, overlay: FreshOverlay): Promise<Handle>
   /**

@@ -41,10 +41,14 @@ export async function openStage(): Promise<Stage> {
   } catch (error) {
     await close()
     throw isSyscallError(error) || (error as { status?: number }).status !== undefined
-      ? new LowerwatchError('UNSUPPORTED_KERNEL', `cannot mount an overlay here: ${(error as Error).message.trim()}`, {
-          hint: 'overlayfs and permission to mount are needed: run as root',
-          cause: error,
-        })
+      ? new LowerwatchError(
+          'UNSUPPORTED_KERNEL',
+          `cannot mount an overlay here: ${(error as Error).message.trim()}`,
+          {
+            hint: 'overlayfs and permission to mount are needed: run as root',
+            cause: error,
+          },
+        )
       : error
   }
 }

@@ -57,7 +57,10 @@ async function inPrivateNamespace(args: string[]): Promise<number> {
     env: { ...process.env, [inside]: '1' },
   })
   const [code] = await once(child, 'exit').catch((error) => {
-    throw new LowerwatchError('MISSING_TOOL', 'unshare(1) is missing', { hint: 'install util-linux', cause: error })
+    throw new LowerwatchError('MISSING_TOOL', 'unshare(1) is missing', {
+      hint: 'install util-linux',
+      cause: error,
+    })
   })
   return (code as number | null) ?? 2
 }
@@ -121,16 +124,21 @@ function print(results: SceneResult[], status: DaemonStatus, json: boolean): voi
     return
   }
   const width = Math.max(...results.map((result) => result.title.length))
-  const row = (cells: string[]) => `${cells[0]!.padEnd(width)}  ${cells[1]!.padEnd(14)}${cells[2]!.padEnd(16)}${cells[3]}`
+  const row = (cells: string[]) =>
+    `${cells[0]!.padEnd(width)}  ${cells[1]!.padEnd(14)}${cells[2]!.padEnd(16)}${cells[3]}`
   const lines = [`An overlay whose lower layer changes, on Linux ${release()}`, '']
   lines.push(row(['what changes below', 'stock kernel', 'with lowerwatch', 'right after']))
   for (const { title, stock, served, afterMs, skipped } of results) {
     const after = afterMs === null ? 'never' : `${afterMs.toFixed(2)} ms`
-    lines.push(skipped === '' ? row([title, stock, served, after]) : `${title.padEnd(width)}  skipped: ${skipped}`)
+    lines.push(
+      skipped === '' ? row([title, stock, served, after]) : `${title.padEnd(width)}  skipped: ${skipped}`,
+    )
   }
   lines.push('')
   for (const overlay of status.overlays) {
-    const scopes = overlay.layers.filter((layer) => layer.role !== 'upper').map((layer) => `${layer.fsType} by ${layer.scope}`)
+    const scopes = overlay.layers
+      .filter((layer) => layer.role !== 'upper')
+      .map((layer) => `${layer.fsType} by ${layer.scope}`)
     lines.push(`watched ${scopes.join(', ')}; refreshed by ${overlay.rung}: ${overlay.refreshes} times`)
   }
   const failed = results.filter((result) => result.skipped === '' && result.afterMs === null).length

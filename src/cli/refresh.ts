@@ -23,7 +23,9 @@ export async function command(positional: string[], options: Record<string, unkn
     const dryRun = options.dryRun === true
     const relative = paths.length > 0 ? relativePaths(description, paths) : null
     const report = await refreshOnce(overlay, { paths: relative, strategy, dryRun })
-    process.stdout.write(options.json === true ? `${JSON.stringify(jsonOf(report))}\n` : textOf(report, dryRun))
+    process.stdout.write(
+      options.json === true ? `${JSON.stringify(jsonOf(report))}\n` : textOf(report, dryRun),
+    )
     return (report.after ?? report.before).length > 0 ? 1 : 0
   } finally {
     overlay.close()
@@ -46,7 +48,11 @@ function textOf(report: RefreshReport, dryRun: boolean): string {
 }
 
 function jsonOf(report: RefreshReport): unknown {
-  const entry = ({ path, kind, detail }: RefreshReport['before'][number]) => ({ path: toJson(path), kind, detail })
+  const entry = ({ path, kind, detail }: RefreshReport['before'][number]) => ({
+    path: toJson(path),
+    kind,
+    detail,
+  })
   return {
     ...report,
     before: report.before.map(entry),

@@ -50,7 +50,8 @@ function printer(roots: string[], options: Record<string, unknown>): (change: Ch
     const kinds = kindNames(change.kind)
     if (options.json === true) return Buffer.from(`${JSON.stringify({ path: toJson(path), kinds })}\n`)
     // With -0 names are written as they are: a reader splits at the zero byte, which no name has.
-    if (options.null === true) return Buffer.concat([Buffer.from(`${kinds.join(',')} `), toBuffer(path), zero])
+    if (options.null === true)
+      return Buffer.concat([Buffer.from(`${kinds.join(',')} `), toBuffer(path), zero])
     return Buffer.from(`${kinds.join(',')} ${display(path)}\n`)
   }
 }

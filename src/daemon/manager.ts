@@ -17,6 +17,9 @@ import type { Logger } from './log.js'
 /** Directories looked at for redirects before names are mapped without them. */
 const maxRedirectDirectories = 1_000_000
 
+/** A small upper has been searched when the daemon says that it is ready; a large one is not waited for. */
+const redirectPatienceMs = 50
+
 export interface OverlaySettings {
   policy: RefreshPolicy
   /** Absolute layer paths for an overlay that was mounted with relative ones. */
@@ -24,6 +27,7 @@ export interface OverlaySettings {
 }
 
 export interface Managed {
+  settings: OverlaySettings
   controller: OverlayController
   watch: OverlayWatch
   lock: Handle
@@ -70,6 +74,17 @@ export class OverlayManager {
     }
   }
 
+  /** Takes the settings anew: an overlay whose settings changed is let go and taken again. */
+  async reload(): Promise<void> {
+    this.refused.clear()
+    for (const [device, { settings, controller }] of this.managed) {
+      const { description } = controller.overlay
+      const next = this.settings.wanted(description) ? this.settings.overlay(description) : null
+      if (JSON.stringify(next) !== JSON.stringify(settings)) await this.release(device)
+    }
+    await this.sync()
+  }
+
   async close(): Promise<void> {
     await this.syncing
     for (const device of [...this.managed.keys()]) await this.release(device)
@@ -111,7 +126,7 @@ export class OverlayManager {
         const inner = nested === null ? undefined : present.get(nested.device)
         if (inner !== undefined) await this.take(inner, present, strict)
       }
-      await this.serve(overlay, settings.policy)
+      await this.serve(overlay, settings)
       this.log.info({ overlay: name, device }, 'watching')
     } catch (error) {
       if (strict) throw error
@@ -121,13 +136,13 @@ export class OverlayManager {
     }
   }
 
-  private async serve(overlay: OpenOverlay, policy: RefreshPolicy): Promise<void> {
+  private async serve(overlay: OpenOverlay, settings: OverlaySettings): Promise<void> {
     const { device, mounts } = overlay.description
     const name = display(mounts[0]!.mountPoint)
     let lock: Handle | null = null
     try {
       lock = await lockOverlay(device, name)
-      const controller = new OverlayController(overlay, policy, {
+      const controller = new OverlayController(overlay, settings.policy, {
         log: (level, message, fields = {}) => this.log[level]({ overlay: name, ...fields }, message),
         served: (changes) => this.forward(device, changes),
         swapped: () => void this.sync(),
@@ -139,9 +154,9 @@ export class OverlayManager {
         await watch.close()
         throw isSyscallError(error, 'EPERM') ? notPermitted(name, error) : error
       }
-      this.managed.set(device, { controller, watch, lock })
+      this.managed.set(device, { settings, controller, watch, lock })
       controller.markDirty('what changed before the watch is not known')
-      void this.learnRedirects(overlay, controller)
+      await Promise.race([this.learnRedirects(overlay, controller), afterMs(redirectPatienceMs)])
     } catch (error) {
       lock?.close()
       overlay.close()
@@ -200,4 +215,8 @@ function notPermitted(name: string, cause: unknown): LowerwatchError {
     hint: 'run as root, or in the user namespace that mounted it',
     cause,
   })
+}
+
+function afterMs(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref())
 }

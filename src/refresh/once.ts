@@ -41,7 +41,10 @@ export async function refreshOnce(
   const rungs = await ladder(overlay, policy)
   const named = rungs.find((rung) => rung.name === options.strategy)
   if (named !== undefined && named.unavailable !== '') {
-    throw new LowerwatchError('STRATEGY_UNAVAILABLE', `rung ${named.name} cannot be used: ${named.unavailable}`)
+    throw new LowerwatchError(
+      'STRATEGY_UNAVAILABLE',
+      `rung ${named.name} cannot be used: ${named.unavailable}`,
+    )
   }
   const { entries: before } = await checkOverlay(overlay, { paths: options.paths })
   const used: RungName[] = []
@@ -85,7 +88,8 @@ async function climb(
   else if (rung === 'drop-caches') await native.dropCaches(overlay.lane)
   else if (rung === 'swap') {
     const refusal = await swap(overlay)
-    if (refusal !== '') throw new LowerwatchError('STRATEGY_UNAVAILABLE', `rung swap cannot be used: ${refusal}`)
+    if (refusal !== '')
+      throw new LowerwatchError('STRATEGY_UNAVAILABLE', `rung swap cannot be used: ${refusal}`)
   }
 }
 
@@ -94,7 +98,11 @@ async function nudgeAll(overlay: OpenOverlay, policy: RefreshPolicy, stale: Stal
   const oracle = await Oracle.create(overlay)
   try {
     const fresh = () => Promise.resolve(oracle)
-    const listings: StaleListing[] = await staleListings(overlay, new Map(paths.map((path) => [path, []])), fresh)
+    const listings: StaleListing[] = await staleListings(
+      overlay,
+      new Map(paths.map((path) => [path, []])),
+      fresh,
+    )
     await nudge(overlay, listings, policy, fresh)
   } finally {
     oracle.close()

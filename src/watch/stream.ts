@@ -10,8 +10,8 @@ import {
   type WatcherCounters,
 } from '../native.js'
 import type { OpenLayer, OpenOverlay } from '../overlay/types.js'
-import { Reconciler } from './reconcile.js'
 import { WatchCost } from './cost.js'
+import { Reconciler } from './reconcile.js'
 import { isKernfs, layerOptions, narrowOptions } from './scopes.js'
 
 /** Where changes of one overlay go. */
@@ -143,7 +143,9 @@ export class ChangeStream {
       await this.disarm(unneeded)
       if (unneeded === id) {
         armed.reasons.push(`filesystem: ${reason}`)
-        this.log(`layer ${display(layer.path)} is watched by ${armed.directories} ${armed.scope} marks: ${reason}`)
+        this.log(
+          `layer ${display(layer.path)} is watched by ${armed.directories} ${armed.scope} marks: ${reason}`,
+        )
       }
     }
   }

@@ -13,7 +13,8 @@ import { type Handle, type Lane, native } from '../../../src/native.js'
 export const cannotMount = ((): string => {
   if (process.getuid?.() !== 0) return 'not root'
   try {
-    if (readlinkSync('/proc/self/ns/mnt') === readlinkSync('/proc/1/ns/mnt')) return 'not in a mount namespace of its own'
+    if (readlinkSync('/proc/self/ns/mnt') === readlinkSync('/proc/1/ns/mnt'))
+      return 'not in a mount namespace of its own'
   } catch {
     return 'cannot compare mount namespaces'
   }
@@ -44,7 +45,9 @@ export function scratch(): string {
 
 export function mountPoints(): string[] {
   return mountLines().map((line) =>
-    (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8))),
+    (line.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, octal) =>
+      String.fromCharCode(Number.parseInt(octal, 8)),
+    ),
   )
 }
 

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * Every row with the daemon: right soon after the change; or, where a holder pins what a stock kernel cannot
+ * cure, named with that holder's pid and right soon after it let go. One daemon serves all overlays of a file
+ * system's rows at once.
+ */
+import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest'
+import { cases } from './cases/index.js'
+import { mountCase, openScene, whyNot } from './cases/scene.js'
+import type { Case, Scene } from './cases/types.js'
+import { Cleanup } from './fixture/cleanup.js'
+import { compareTrees } from './fixture/compare.js'
+import { type Daemon, pathOf, startDaemon } from './fixture/daemon.js'
+import { eventually } from './fixture/eventually.js'
+import type { LowerFs } from './fixture/lowers.js'
+import type { Overlay } from './fixture/overlay.js'
+
+/** Not the target (20 ms, bursts 100 ms; see docs/benchmarks.md) but what a loaded machine must still keep. */
+const limitMs = 1_000
+const burstLimitMs = 2_000
+
+const fileSystems: LowerFs[] = ['tmpfs', 'ext4', 'root', 'cgroup2']
+
+async function unresolved(daemon: Daemon, scene: Scene) {
+  return (await daemon.overlay(scene.overlay.mountPoint)).unresolved
+}
+
+/** Named with the holder, and nothing else is. */
+async function checkNamed(row: Case, daemon: Daemon, scene: Scene): Promise<string | null> {
+  const entries = await unresolved(daemon, scene)
+  const other = entries.find(({ path }) => !isAtOrBelow(pathOf(path), row.named ?? ''))
+  if (other !== undefined) return `names also ${JSON.stringify(other)}`
+  const entry = entries.find(({ path }) => pathOf(path) === row.named)
+  if (entry === undefined) return `status does not name ${row.named}: ${JSON.stringify(entries)}`
+  const holder = entry.holders.find(({ pid }) => pid === scene.holder?.pid)
+  return holder === undefined ? `not the holder's pid: ${JSON.stringify(entry)}` : null
+}
+
+const isAtOrBelow = (path: string, top: string) => path === top || path.startsWith(`${top}/`) || top === ''
+
+/** The whole tree, as the independent comparer sees it. */
+async function checkTree({ overlay, reader }: Scene, lowerFs: LowerFs): Promise<string | null> {
+  const fresh = overlay.fresh()
+  try {
+    const differences = await compareTrees(overlay.mountPoint, fresh.overlay.mountPoint, {
+      reader,
+      content: lowerFs !== 'cgroup2',
+    })
+    return differences.length === 0 ? null : JSON.stringify(differences.slice(0, 5))
+  } finally {
+    fresh.unmount()
+  }
+}
+
+describe.each(fileSystems)('with the daemon, lower on %s', (lowerFs) => {
+  const rows = cases.filter((row) => row.lowerFs.includes(lowerFs))
+  const overlays = new Map<Case, Overlay>()
+  const cleanup = new Cleanup()
+  let daemon: Daemon
+
+  beforeAll(async () => {
+    for (const row of rows) {
+      if ((await whyNot(row, lowerFs)) !== '') continue
+      const overlay = await mountCase(row, lowerFs)
+      cleanup.defer(overlay.mountPoint, () => overlay.unmount())
+      overlays.set(row, overlay)
+    }
+    if (overlays.size === 0) return
+    daemon = await startDaemon([...overlays.values()].flatMap((overlay) => overlay.mountPoints))
+    cleanup.defer('daemon', () => daemon.stop())
+  }, 60_000)
+
+  afterAll(() => cleanup.run(), 60_000)
+
+  test.for(rows)('$name', async (row, { skip }) => {
+    const overlay = overlays.get(row)
+    if (overlay === undefined) return skip(await whyNot(row, lowerFs))
+    const logged = daemon.log.length
+    onTestFailed(() => console.error(`the daemon's log:\n${daemon.log.slice(logged).join('\n')}`))
+    const { scene, close } = await openScene(row, overlay)
+    try {
+      await row.change(scene)
+      const withinMs = row.burst === true ? burstLimitMs : limitMs
+      const check = () => row.check(scene)
+      if (row.expect === 'coherent-after-holder') {
+        const named = await eventually(() => checkNamed(row, daemon, scene), { withinMs: 5_000 })
+        expect(named.wrong, 'unresolved staleness in status').toBeNull()
+        expect(await check(), 'stale while it is held').not.toBeNull()
+        await scene.holder?.stop()
+        scene.holder = null
+      }
+      const { wrong, latencyMs, looks } = await eventually(check, { withinMs })
+      expect(wrong, `after ${Math.round(latencyMs)} ms and ${looks} looks`).toBeNull()
+      await daemon.settle()
+      expect(await check(), 'right, and stays right').toBeNull()
+      expect(await checkTree(scene, lowerFs), 'against a fresh mount').toBeNull()
+      if (row.expect === 'coherent-after-holder') {
+        const left = () => unresolved(daemon, scene).then((entries) => entries[0]?.kind ?? null)
+        expect((await eventually(left, { withinMs: 5_000 })).wrong, 'still named').toBeNull()
+      }
+    } finally {
+      await close()
+    }
+  })
+})
