@@ -10,7 +10,7 @@
 
 namespace lowerwatch {
 
-int ListDirectory(int fd, const std::function<void(const char* name, unsigned char type)>& entry) {
+int ListDirectory(int fd, const ListEntry& entry) {
   constexpr size_t size = 32768;
   std::unique_ptr<char[]> buffer(new char[size]);
   for (;;) {
@@ -20,7 +20,8 @@ int ListDirectory(int fd, const std::function<void(const char* name, unsigned ch
     for (long at = 0; at < length;) {
       auto* item = reinterpret_cast<struct dirent64*>(buffer.get() + at);
       at += item->d_reclen;
-      if (strcmp(item->d_name, ".") != 0 && strcmp(item->d_name, "..") != 0) entry(item->d_name, item->d_type);
+      if (strcmp(item->d_name, ".") == 0 || strcmp(item->d_name, "..") == 0) continue;
+      entry(item->d_name, item->d_type, item->d_ino);
     }
   }
 }

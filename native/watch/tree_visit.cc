@@ -64,7 +64,7 @@ void Tree::Visit(Node* node) {
 
 void Tree::List(Node* node, int fd, const std::string& path, bool deep, bool announce) {
   std::unordered_set<std::string> seen;
-  int error = ListDirectory(fd, [&](const char* name, unsigned char type) {
+  int error = ListDirectory(fd, [&](const char* name, unsigned char type, uint64_t) {
     if (type == DT_UNKNOWN) {
       struct stat status;
       if (fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode)) type = DT_DIR;
