@@ -62,7 +62,7 @@ function isSkipped(test: TestCase): boolean {
 }
 
 function nameOf(test: TestCase): string {
-  return `${test.module.relativeModuleId} > ${test.fullName}`
+  return `${test.module.relativeModuleId} > ${test.fullName.replace(/ \(skipped: .*?\)(?= > |$)/, '')}`
 }
 
 /** From `ctx.skip(reason)`, `(skipped: reason)` in the title of a group, or the reason to skip everything. */
