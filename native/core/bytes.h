@@ -34,4 +34,10 @@ inline std::vector<std::string> BytesListFrom(const Napi::Value& value) {
   return list;
 }
 
+inline Napi::Value BytesListTo(Napi::Env env, const std::vector<std::string>& list) {
+  Napi::Array array = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); i++) array.Set(i, BytesTo(env, list[i]));
+  return array;
+}
+
 }  // namespace lowerwatch

@@ -42,7 +42,10 @@ class Examiner {
 
   DirectoryFacts Directory(const Request& request) {
     DirectoryFacts facts;
-    Probe probe = Ask(overlay_, request.directory, O_DIRECTORY);
+    Probe probe = ProbeCached(overlay_, request.directory, O_DIRECTORY);
+    if (probe.cached == Cached::kNone && revalidates_) {
+      probe = ProbeLooking(overlay_, request.directory, O_DIRECTORY);
+    }
     Fd directory(probe.fd);
     facts.cached = probe.cached;
     if (probe.cached != Cached::kPositive || !Barrier(directory.get(), facts, request)) return facts;
@@ -52,11 +55,6 @@ class Examiner {
   }
 
  private:
-  Probe Ask(int directory, const std::string& path, uint64_t flags) {
-    Probe probe = ProbeCached(directory, path, flags);
-    return probe.cached == Cached::kNone && revalidates_ ? ProbeLooking(directory, path, flags) : probe;
-  }
-
   // A lookup in flight holds the directory's inode lock shared until it has filed its answer, which it may have
   // computed before the change. Seeking an open overlay directory takes that lock exclusively (ovl_dir_llseek, 6.1
   // to 7.2): after it, such an answer can be probed. False: there are no names to ask for.
@@ -83,10 +81,13 @@ class Examiner {
     if (name.empty()) {
       fact.hasLive = StatName(directory, "", &fact.live) == 0;
     } else {
-      Probe probe = Ask(directory, name, 0);
+      Probe probe = ProbeCached(directory, name, 0);
+      if (probe.cached == Cached::kNone && revalidates_) {
+        probe = ProbeLooking(directory, name, 0);
+        // Asked of the layers just now: this answer is fresh. (A negative from before is seen without asking.)
+        if (probe.cached == Cached::kNegative) return;
+      }
       Fd fd(probe.fd);
-      // A lookup that had to ask the layers and found nothing has just filed a fresh answer. It cannot be told from
-      // a negative that was there before, and need not be: the next probe sees that one without asking.
       if (probe.cached == Cached::kNone) return;
       fact.cached = probe.cached;
       fact.hasLive = fd.get() >= 0 && StatName(fd.get(), "", &fact.live) == 0;

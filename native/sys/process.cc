@@ -4,6 +4,9 @@
 
 namespace lowerwatch {
 
-void ExportProcess(Napi::Env env, Napi::Object exports) {}
+void ExportProcess(Napi::Env env, Napi::Object exports) {
+  ExportCapability(env, exports);
+  ExportNotify(env, exports);
+}
 
 }  // namespace lowerwatch
