@@ -11,7 +11,10 @@ import type { Oracle } from './oracle.js'
 /** What was found in one directory of the overlay. */
 export interface DirectoryComparison {
   entries: StaleEntry[]
-  /** Sub-directories that the live overlay has cached, or may have: something below them can be stale. */
+  /**
+   * Sub-directories that are right themselves and that the live overlay has cached, or may have: something below
+   * them can be stale.
+   */
   descend: ByteString[]
   names: number
 }
@@ -95,10 +98,15 @@ export class Comparison {
       const pair = this.#present(path, found, result)
       if (pair === null) continue
       pairs.push(pair)
-      if (isDirectory(pair.live) && isDirectory(pair.fresh)) result.descend.push(path)
     }
-    for (const entries of await Promise.all(pairs.map((pair) => this.#compare(pair))))
+    const compared = await Promise.all(pairs.map((pair) => this.#compare(pair)))
+    for (const [index, entries] of compared.entries()) {
+      const { path, live, fresh } = pairs[index]!
       result.entries.push(...entries)
+      // Below the wrong directory all is wrong, and the directory is what to name.
+      const wrong = entries.some(({ kind }) => kind === 'replaced' || kind === 'unmerged')
+      if (!wrong && isDirectory(live) && isDirectory(fresh)) result.descend.push(path)
+    }
     return result
   }
 

@@ -19,6 +19,8 @@ export interface HolderScan {
   unreadable: number
 }
 
+/** Processes read at the same time: libuv has four threads for the parts that could block. */
+const batch = 16
 const oPath = 0o10000000
 const oDirectory = 0o200000
 
@@ -33,7 +35,11 @@ const oDirectory = 0o200000
  */
 export async function findHolders(overlay: OpenOverlay, options: HolderOptions = {}): Promise<HolderScan> {
   const scan = new Scan(overlay, options.directoriesOnly ?? false)
-  for (const pid of processes()) await scan.process(pid)
+  const pids = processes()
+  for (let at = 0; at < pids.length; at += batch) {
+    const found = await Promise.all(pids.slice(at, at + batch).map((pid) => scan.process(pid)))
+    scan.holders.push(...found.flat())
+  }
   const { paths } = options
   const holders =
     paths === undefined
@@ -69,21 +75,23 @@ class Scan {
     this.#tables.of('self')
   }
 
-  async process(pid: string): Promise<void> {
+  async process(pid: string): Promise<Holder[]> {
+    const found: Holder[] = []
     try {
       const table = this.#tables.of(pid)
-      await this.#directories(pid, table)
-      await this.#descriptors(pid)
-      if (!this.#directoriesOnly) await this.#mappings(pid, table)
+      await this.#directories(pid, table, found)
+      await this.#descriptors(pid, found)
+      if (!this.#directoriesOnly) await this.#mappings(pid, table, found)
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code
       if (code === 'EACCES' || code === 'EPERM') this.unreadable++
       // It ended meanwhile.
       else if (code !== 'ENOENT' && code !== 'ESRCH') throw error
     }
+    return found
   }
 
-  async #directories(pid: string, table: SeenMounts): Promise<void> {
+  async #directories(pid: string, table: SeenMounts, holders: Holder[]): Promise<void> {
     for (const via of ['cwd', 'root'] as const) {
       const link = `/proc/${pid}/${via}`
       const path = readlinkSync(link, 'latin1')
@@ -94,11 +102,11 @@ class Scan {
       const device = await deviceOf(link)
       const byPath = mountByPath(table, path)
       if (device === 'unknown' ? byPath === null : device !== this.#device) continue
-      this.#add(pid, { via, fd: null, directory: true }, byPath ?? candidates.at(-1)!, path)
+      holders.push(this.#holder(pid, { via, fd: null, directory: true }, byPath ?? candidates.at(-1)!, path))
     }
   }
 
-  async #descriptors(pid: string): Promise<void> {
+  async #descriptors(pid: string, holders: Holder[]): Promise<void> {
     for (const name of readdirSync(`/proc/${pid}/fd`)) {
       const link = `/proc/${pid}/fd/${name}`
       const path = readIfThere(() => readlinkSync(link, 'latin1'))
@@ -112,18 +120,19 @@ class Scan {
       const found = await attributesOf(link)
       const directory = found?.directory ?? (flags & oDirectory) !== 0
       if (this.#directoriesOnly && !directory) continue
-      if (mount !== undefined) this.#add(pid, { via: 'fd', fd: Number(name), directory }, mount, path)
+      if (mount !== undefined)
+        holders.push(this.#holder(pid, { via: 'fd', fd: Number(name), directory }, mount, path))
       else if (found?.device === this.#device) {
         // A mount that is in no namespace (any more). Its paths start at its own root, most often the overlay's.
         // One that is kept to reach the root pins nothing: the superblock does that itself.
         if (path === '/' && (flags & oPath) !== 0) continue
         const detached = { id, mountPoint: '/', root: '' }
-        this.#add(pid, { via: 'fd', fd: Number(name), directory }, detached, path)
+        holders.push(this.#holder(pid, { via: 'fd', fd: Number(name), directory }, detached, path))
       }
     }
   }
 
-  async #mappings(pid: string, table: SeenMounts): Promise<void> {
+  async #mappings(pid: string, table: SeenMounts, holders: Holder[]): Promise<void> {
     const seen = new Set<ByteString>()
     for (const line of (await readFile(`/proc/${pid}/maps`, 'latin1')).split('\n')) {
       const match = /^(\S+) \S+ \S+ (\w+):(\w+) \d+ +(\/.*)$/.exec(line)
@@ -135,14 +144,19 @@ class Scan {
       const mount = mountByPath(table, path)
       if (device !== this.#device && mount === null) continue
       const place = mount ?? table.overlay.at(-1) ?? { id: 0, mountPoint: '/', root: '' }
-      this.#add(pid, { via: 'map', fd: null, directory: false }, place, path)
+      holders.push(this.#holder(pid, { via: 'map', fd: null, directory: false }, place, path))
     }
   }
 
-  #add(pid: string, how: Pick<Holder, 'via' | 'fd' | 'directory'>, mount: SeenMount, link: ByteString): void {
+  #holder(
+    pid: string,
+    how: Pick<Holder, 'via' | 'fd' | 'directory'>,
+    mount: SeenMount,
+    link: ByteString,
+  ): Holder {
     const inside = pathInOverlay(mount, link) ?? link.slice(1)
     const { path, deleted } = this.#name(inside)
-    this.holders.push({ pid: Number(pid), command: commandOf(pid), ...how, path, deleted })
+    return { pid: Number(pid), command: commandOf(pid), ...how, path, deleted }
   }
 
   /** The kernel appends " (deleted)" to the path of a dropped dentry; a file may be called so too. */
