@@ -135,7 +135,7 @@ export async function measureResources(poller: string): Promise<Resources> {
     try {
       const [first, second] = overlays as [Overlay, Overlay]
       await daemon.settle()
-      const refreshes = async () => Number((await daemon.overlay(second.mountPoint)).refreshes)
+      const refreshes = async () => (await daemon.overlay(second.mountPoint)).refreshes
       const before = await refreshes()
       for (let name = 0; name < uncachedNames; name++) writeFileSync(second.low(1, `unseen${name}`), '')
       await daemon.settle()
