@@ -45,7 +45,7 @@ test('changes to names that the overlay has not cached cost no refresh', async (
   expect(after).toMatchObject({ refreshes: before.refreshes, nudges: before.nudges, swaps: before.swaps })
 })
 
-test('creating what is cached as it now is costs no refresh', async () => {
+test('changes below a file of the upper cost no refresh', async () => {
   const { overlay, daemon } = await start({ prepare: (o) => put(o.up('hidden'), 'upper') })
   touch(overlay.at('hidden'))
   const before = await costs(daemon, overlay)

@@ -52,7 +52,7 @@ export function anyPath(random: Seeded): string {
   return Array.from({ length: depth }, () => random.pick(names)).join('/')
 }
 
-const modes = [0o600, 0o644, 0o700, 0o755, 0o000]
+const mode = ({ choice }: Stage) => [0o600, 0o644, 0o700, 0o755, 0o000][choice % 5] ?? 0o644
 
 function replace(at: (path: string) => Buffer, path: string, content: string): void {
   const slash = path.lastIndexOf('/')
@@ -87,7 +87,7 @@ const below: Operation[] = [
     name: 'chmod',
     weight: 4,
     paths: 1,
-    run: (s, at, p) => chmodSync(existing(at(p)), modes[s.choice % modes.length]),
+    run: (s, at, p) => chmodSync(existing(at(p)), mode(s)),
   },
   { name: 'chown', weight: 2, paths: 1, run: (s, at, p) => chown(s, existing(at(p))) },
   {
@@ -131,7 +131,7 @@ const through: Operation[] = [
     name: 'chmod',
     weight: 1,
     paths: 1,
-    run: (s, at, p) => chmodSync(existing(at(p)), modes[s.choice % modes.length]),
+    run: (s, at, p) => chmodSync(existing(at(p)), mode(s)),
   },
   { name: 'stat', weight: 14, paths: 1, run: (_, at, p) => lstatSync(at(p)) },
   { name: 'list', weight: 8, paths: 1, run: (_, at, p) => readdirSync(at(p)) },
