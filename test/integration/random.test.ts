@@ -62,6 +62,27 @@ async function checkQuiet({ overlay, daemon, reader, holders }: Run): Promise<st
   }
 }
 
+test(`the same operations without the daemon leave differences, seed ${seed}`, async () => {
+  const cleanup = new Cleanup()
+  try {
+    const overlay = await makeOverlay({ lowers: 2, upper: true, lowerFs: 'tmpfs' })
+    cleanup.defer('overlay', () => overlay.unmount())
+    const changer = new Actor()
+    cleanup.defer('changer', () => changer.stop())
+    const stage: Stage = { random: new Seeded(seed), overlay, changer, count: 0, done: 0, choice: 0 }
+    while (stage.done < 300) await operate(stage)
+    const fresh = overlay.fresh()
+    try {
+      const differences = await compareTrees(overlay.mountPoint, fresh.overlay.mountPoint)
+      expect(differences, 'the random test could not fail').not.toEqual([])
+    } finally {
+      fresh.unmount()
+    }
+  } finally {
+    await cleanup.run()
+  }
+})
+
 test(`${operations} random operations, seed ${seed}`, { timeout: 60_000 + operations * 100 }, async () => {
   const cleanup = new Cleanup()
   const log: string[] = []
@@ -77,7 +98,7 @@ test(`${operations} random operations, seed ${seed}`, { timeout: 60_000 + operat
     const holders = new Holders(overlay)
     cleanup.defer('holders', () => holders.letGo())
     const run: Run = { overlay, daemon, reader, holders }
-    const stage: Stage = { random: new Seeded(seed), overlay, changer, count: 0, choice: 0 }
+    const stage: Stage = { random: new Seeded(seed), overlay, changer, count: 0, done: 0, choice: 0 }
 
     const quiet = async () => {
       await daemon.settle()
@@ -86,14 +107,16 @@ test(`${operations} random operations, seed ${seed}`, { timeout: 60_000 + operat
       const tail = log.slice(-logTail).join('\n')
       const said = daemon.log.slice(-20).join('\n')
       expect.fail(
-        `seed ${seed}, after ${stage.count} operations: ${wrong}\n${tail}\nthe daemon's log:\n${said}`,
+        `seed ${seed}, after ${stage.done} operations: ${wrong}\n${tail}\nthe daemon's log:\n${said}`,
       )
     }
 
-    while (stage.count < operations) {
+    for (let next = betweenQuiet; stage.done < operations; ) {
       log.push(await operate(stage))
-      if (stage.random.below(25) === 0) log.push(await holders.act(stage.random))
-      if (stage.count % betweenQuiet === 0) await quiet()
+      if (stage.random.below(50) === 0) log.push(await holders.act(stage.random))
+      if (stage.done < next) continue
+      next += betweenQuiet
+      await quiet()
     }
     await holders.letGo()
     await quiet()

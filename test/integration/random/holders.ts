@@ -31,7 +31,9 @@ export class Holders {
     const chosen = this.#actors[index]
     const choice = random.below(6)
     const which = random.below(1000)
-    const path = random.below(4) === 0 ? '' : anyPath(random)
+    const inRoot = random.below(4) === 0
+    const known = anyPath(random, (below) => this.overlay.low(2, below), 'known')
+    const path = inRoot ? '' : known
     if (chosen === undefined) throw new Error('no such holder')
     const { actor, held } = chosen
     const line = `holder ${index}`

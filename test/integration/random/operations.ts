@@ -30,8 +30,10 @@ export interface Stage {
   random: Seeded
   overlay: Overlay
   changer: Actor
-  /** Counts operations, so that every content written is another one. */
+  /** Counts attempts, so that every content written is another one. */
   count: number
+  /** Operations that did what they say. */
+  done: number
   /** Drawn before the operation, so that a failing one takes as many numbers as another. */
   choice: number
 }
@@ -41,15 +43,39 @@ interface Operation {
   weight: number
   /** Paths that it takes. */
   paths: 1 | 2
+  /** The first path is to be made. */
+  makes?: boolean
   run(stage: Stage, at: (path: string) => Buffer, one: string, other: string): unknown
 }
 
 const names = ['a', 'b', 'c', 'd', '\xff\n"']
 
-/** One to three names deep; mostly short, so that paths meet. */
-export function anyPath(random: Seeded): string {
+/**
+ * One to three names deep, all but the last mostly of what is there in the layer; the last too, unless it is to be
+ * made. Takes the same count of numbers whatever is there, so that a run which differs once does not go another
+ * way altogether.
+ */
+export function anyPath(random: Seeded, at: (path: string) => Buffer, last: 'known' | 'any'): string {
   const depth = 1 + random.below(3)
-  return Array.from({ length: depth }, () => random.pick(names)).join('/')
+  const draws = Array.from({ length: 3 }, () => ({ known: random.next() < 0.85, which: random.below(1000) }))
+  const path: string[] = []
+  for (const { known, which } of draws.slice(0, depth)) {
+    const there = namesIn(at(path.join('/')))
+    const isLast = path.length === depth - 1 || there.length === 0
+    const choose = known && there.length > 0 && (last === 'known' || !isLast) ? there : names
+    path.push(choose[which % choose.length] ?? 'a')
+    if (isLast) break
+  }
+  return path.join('/')
+}
+
+function namesIn(directory: Buffer): string[] {
+  try {
+    return readdirSync(directory, 'latin1').sort()
+  } catch {
+    // No directory: then a name that is not there is as good as any.
+    return []
+  }
 }
 
 const mode = ({ choice }: Stage) => [0o600, 0o644, 0o700, 0o755, 0o000][choice % 5] ?? 0o644
@@ -74,15 +100,21 @@ const below: Operation[] = [
     paths: 1,
     run: (s, at, p) => writeFileSync(at(p), `${s.count}`, { flag: 'wx' }),
   },
-  { name: 'mkdir', weight: 8, paths: 1, run: (_, at, p) => mkdirSync(at(p)) },
-  { name: 'mkdir -p', weight: 3, paths: 1, run: (_, at, p) => mkdirSync(at(p), { recursive: true }) },
+  { name: 'mkdir', makes: true, weight: 8, paths: 1, run: (_, at, p) => mkdirSync(at(p)) },
+  {
+    name: 'mkdir -p',
+    makes: true,
+    weight: 8,
+    paths: 1,
+    run: (_, at, p) => mkdirSync(at(p), { recursive: true }),
+  },
   { name: 'write', weight: 3, paths: 1, run: (s, at, p) => appendFileSync(at(p), `+${s.count}`) },
   { name: 'replace', weight: 8, paths: 1, run: (s, at, p) => replace(at, p, `${s.count}`) },
   { name: 'rename', weight: 7, paths: 2, run: (_, at, p, q) => renameSync(at(p), at(q)) },
   { name: 'exchange', weight: 3, paths: 2, run: (s, at, p, q) => s.changer.exchange(at(p), at(q)) },
-  { name: 'unlink', weight: 6, paths: 1, run: (_, at, p) => unlinkSync(at(p)) },
+  { name: 'unlink', weight: 5, paths: 1, run: (_, at, p) => unlinkSync(at(p)) },
   { name: 'rmdir', weight: 3, paths: 1, run: (_, at, p) => rmdirSync(at(p)) },
-  { name: 'rm -r', weight: 4, paths: 1, run: (_, at, p) => rmSync(at(p), { recursive: true }) },
+  { name: 'rm -r', weight: 2, paths: 1, run: (_, at, p) => rmSync(at(p), { recursive: true }) },
   {
     name: 'chmod',
     weight: 4,
@@ -97,7 +129,7 @@ const below: Operation[] = [
     run: (_, at, p, q) => symlinkSync(Buffer.from(q, 'latin1'), at(p)),
   },
   { name: 'link', weight: 3, paths: 2, run: (_, at, p, q) => linkSync(at(p), at(q)) },
-  { name: 'whiteout', weight: 3, paths: 1, run: (s, at, p) => s.changer.whiteout(at(p)) },
+  { name: 'whiteout', makes: true, weight: 3, paths: 1, run: (s, at, p) => s.changer.whiteout(at(p)) },
   {
     name: 'opaque',
     weight: 2,
@@ -123,7 +155,7 @@ const through: Operation[] = [
   },
   { name: 'write', weight: 4, paths: 1, run: (s, at, p) => appendFileSync(at(p), `+${s.count}`) },
   { name: 'unlink', weight: 4, paths: 1, run: (_, at, p) => unlinkSync(at(p)) },
-  { name: 'mkdir', weight: 3, paths: 1, run: (_, at, p) => mkdirSync(at(p)) },
+  { name: 'mkdir', makes: true, weight: 3, paths: 1, run: (_, at, p) => mkdirSync(at(p)) },
   { name: 'rmdir', weight: 1, paths: 1, run: (_, at, p) => rmdirSync(at(p)) },
   { name: 'rm -r', weight: 1, paths: 1, run: (_, at, p) => rmSync(at(p), { recursive: true }) },
   { name: 'rename', weight: 3, paths: 2, run: (_, at, p, q) => renameSync(at(p), at(q)) },
@@ -150,6 +182,13 @@ const layers: {
   { name: 'overlay', weight: 5, operations: through, at: (overlay, path) => overlay.at(path) },
 ]
 
+/** Where paths for the overlay come from: not from looking at the overlay, which would change what it has cached. */
+const sources = [
+  (overlay: Overlay, path: string) => overlay.low(1, path),
+  (overlay: Overlay, path: string) => overlay.low(2, path),
+  (overlay: Overlay, path: string) => overlay.up(path),
+]
+
 /** A symlink would lead to the file behind it, which may be in no layer; a whiteout may not be opened. */
 function existing(path: Buffer): Buffer {
   const stat = lstatSync(path)
@@ -172,13 +211,18 @@ export async function operate(stage: Stage): Promise<string> {
   const { random, overlay } = stage
   const layer = random.weighted(layers)
   const operation = random.weighted(layer.operations)
-  const [one, other] = [anyPath(random), anyPath(random)]
+  const drawn = random.pick(sources)
+  const source = layer.name === 'overlay' ? drawn : layer.at
+  const at = (path: string) => source(overlay, path)
+  const one = anyPath(random, at, operation.makes === true ? 'any' : 'known')
+  const other = anyPath(random, at, 'any')
   stage.choice = random.below(1000)
   stage.count++
   const given = JSON.stringify(operation.paths === 1 ? [one] : [one, other])
   const line = `${stage.count} ${layer.name} ${operation.name} ${given}`
   try {
     await operation.run(stage, (path) => layer.at(overlay, path), one, other)
+    stage.done++
     return line
   } catch (error) {
     return `${line}: ${(error as NodeJS.ErrnoException).code ?? error}`
