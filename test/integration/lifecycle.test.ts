@@ -224,3 +224,48 @@ test('two mounts of one overlay are one overlay', async () => {
   expect((await daemon.status()).overlays).toHaveLength(1)
   expect(mountLines().filter(({ mountPoint }) => mountPoint === second)).toHaveLength(1)
 })
+
+test('layers whose paths have every character that mount options escape', async () => {
+  const directory = temporaryDirectory('escapes')
+  cleanup.defer('directory', () => rmSync(directory, { recursive: true }))
+  run('mount', '-t', 'tmpfs', 'tmpfs', directory)
+  cleanup.defer('tmpfs', () => void run('umount', directory))
+  const at = (name: string) => join(directory, name)
+  const odd = 'a b,c:d\\e"f\tg#h=i\n'
+  const escaped = (name: string) => at(name).replace(/[\\:,]/g, '\\$&')
+  for (const name of [odd, `${odd} 2`, 'upper,1', 'work,1', 'merged\\ 1']) mkdirSync(at(name))
+  const lowers = `${escaped(odd)}:${escaped(`${odd} 2`)}`
+  const commas = (name: string) => at(name).replace(/,/g, '\\,')
+  const layers = `lowerdir=${lowers},upperdir=${commas('upper,1')},workdir=${commas('work,1')}`
+  run('mount', '-t', 'overlay', 'test', '-o', layers, at('merged\\ 1'))
+  cleanup.defer('overlay', () => void run('umount', at('merged\\ 1')))
+  await daemonFor([at('merged\\ 1')])
+  for (const [index, name] of [odd, `${odd} 2`].entries()) {
+    const seen = Buffer.from(at(`merged\\ 1/new${index}`))
+    touch(seen)
+    writeFileSync(at(`${name}/new${index}`), 'new')
+    await soon(() => holds(seen, 'new'), JSON.stringify(name))
+  }
+})
+
+test('SIGHUP takes the changed configuration; a wrong one is reported and changes nothing', async () => {
+  const [one, two] = [await overlayFor(), await overlayFor()]
+  const directory = temporaryDirectory('config')
+  cleanup.defer('directory', () => rmSync(directory, { recursive: true }))
+  const file = join(directory, 'config.toml')
+  const write = (...overlays: Overlay[]) =>
+    writeFileSync(file, `overlays = ${JSON.stringify(overlays.map(({ mountPoint }) => mountPoint))}\n`)
+  write(one)
+  const daemon = await daemonFor([], { arguments: ['--config', file] })
+  await expectServed(one)
+  expect(await known(daemon, two.mountPoint)).toBe(false)
+  write(one, two)
+  daemon.process.kill('SIGHUP')
+  await soon(async () => ((await known(daemon, two.mountPoint)) ? null : 'not known'), 'taken')
+  await expectServed(two)
+  writeFileSync(file, 'overlais = []\n')
+  daemon.process.kill('SIGHUP')
+  await soon(() => (daemon.log.some((line) => line.includes(`${file}:1`)) ? null : 'not said'), 'reported')
+  await expectServed(one, 'still')
+  await expectServed(two, 'still')
+})
