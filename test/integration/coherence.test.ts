@@ -70,7 +70,7 @@ describe.each(casesByFileSystem)('with the daemon, lower on $lowerFs', ({ lowerF
 
   afterAll(() => cleanup.run(), 60_000)
 
-  test.for(rows)('$name', async (row, { skip }) => {
+  test.for(rows)('$name', { timeout: 30_000 }, async (row, { skip }) => {
     const overlay = overlays.get(row)
     if (overlay === undefined) return skip(await whyNot(row, lowerFs))
     const logged = daemon.log.length

@@ -3,7 +3,7 @@
 /** The daemon's beginning, its end, and mounts and layers that come and go under it. */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { holds, is, lists, put, replace, touch } from './cases/looks.js'
 import { Cleanup } from './fixture/cleanup.js'
 import { type Daemon, type DaemonOptions, lowerwatch, pathOf, startDaemon } from './fixture/daemon.js'
@@ -13,6 +13,8 @@ import { temporaryDirectory } from './fixture/lowers.js'
 import { makeOverlay, type Overlay, type OverlayRequest } from './fixture/overlay.js'
 
 const withinMs = 2_000
+vi.setConfig({ testTimeout: 30_000 })
+
 let cleanup: Cleanup
 
 beforeEach(() => {

@@ -3,12 +3,14 @@
 /** What must cost no refresh: names that nobody looked at, and events elsewhere on the file system. */
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { holds, put, replace, touch } from './cases/looks.js'
 import { Cleanup } from './fixture/cleanup.js'
 import { type Daemon, startDaemon } from './fixture/daemon.js'
 import { eventually } from './fixture/eventually.js'
 import { makeOverlay, type Overlay, type OverlayRequest } from './fixture/overlay.js'
+
+vi.setConfig({ testTimeout: 30_000 })
 
 let cleanup: Cleanup
 

@@ -3,12 +3,14 @@
 /** Bad input: one line that says what is missing and what to do, exit status 2, nothing changed on the system. */
 import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Cleanup } from './fixture/cleanup.js'
 import { type Daemon, lowerwatch, type Ran, runProgram, startDaemon } from './fixture/daemon.js'
 import { daemonProgram, inUserNamespace, projectRoot, unprivileged } from './fixture/environment.js'
 import { temporaryDirectory } from './fixture/lowers.js'
 import { makeOverlay, type Overlay } from './fixture/overlay.js'
+
+vi.setConfig({ testTimeout: 30_000 })
 
 let cleanup: Cleanup
 let directory: string

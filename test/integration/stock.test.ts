@@ -9,7 +9,7 @@ import { casesByFileSystem } from './cases/index.js'
 import { checkFresh, mountCase, openScene, whyNot } from './cases/scene.js'
 
 describe.each(casesByFileSystem)('without the daemon, lower on $lowerFs', ({ lowerFs, rows }) => {
-  test.for(rows)('$name', async (row, { skip }) => {
+  test.for(rows)('$name', { timeout: 30_000 }, async (row, { skip }) => {
     const reason = await whyNot(row, lowerFs)
     skip(reason !== '', reason)
     const overlay = await mountCase(row, lowerFs)
