@@ -80,7 +80,12 @@ export interface Files {
   /** lstat; null when the path does not exist (ENOENT or ENOTDIR). */
   statAt(lane: Lane, root: Handle, path: ByteString): Promise<Stat | null>
   /** lstat of many names of one directory; an entry is null (does not exist) or a negative errno on other failures. */
-  statNames(lane: Lane, root: Handle, directory: ByteString, names: ByteString[]): Promise<(Stat | number | null)[]>
+  statNames(
+    lane: Lane,
+    root: Handle,
+    directory: ByteString,
+    names: ByteString[],
+  ): Promise<(Stat | number | null)[]>
   /** Every entry but '.' and '..'. A fresh open file description is read from its start to its end. */
   readDirectory(lane: Lane, root: Handle, directory: ByteString): Promise<DirectoryEntry[]>
   readLink(lane: Lane, root: Handle, path: ByteString): Promise<ByteString>
@@ -88,7 +93,12 @@ export interface Files {
   getXattr(lane: Lane, root: Handle, path: ByteString, name: string): Promise<Buffer | null>
   listXattrs(lane: Lane, root: Handle, path: ByteString): Promise<ByteString[]>
   /** name_to_handle_at(2); `fid` asks for AT_HANDLE_FID (6.6), which overlayfs answers without nfs_export. Null: not supported. */
-  handleAt(lane: Lane, root: Handle, path: ByteString, options?: { fid?: boolean }): Promise<FileHandle | null>
+  handleAt(
+    lane: Lane,
+    root: Handle,
+    path: ByteString,
+    options?: { fid?: boolean },
+  ): Promise<FileHandle | null>
   /** open_by_handle_at(2) on the mount of `root` with O_PATH; null for ESTALE (the inode is gone). Needs CAP_DAC_READ_SEARCH. */
   openByHandle(lane: Lane, root: Handle, handle: FileHandle): Promise<Handle | null>
   /**
@@ -96,10 +106,21 @@ export interface Files {
    * groups, no capabilities): per credential the R_OK|W_OK|X_OK bits granted. Shows the mode and owner that
    * overlayfs *checks*, which it copied at lookup, where stat shows the real inode's.
    */
-  accessAs(lane: Lane, root: Handle, path: ByteString, credentials: { uid: number; gid: number }[]): Promise<number[]>
+  accessAs(
+    lane: Lane,
+    root: Handle,
+    path: ByteString,
+    credentials: { uid: number; gid: number }[],
+  ): Promise<number[]>
   makeDirectory(lane: Lane, root: Handle, path: ByteString, mode: number): Promise<void>
   /** renameat2(2), both paths beneath `root`. `noReplace`: RENAME_NOREPLACE. */
-  rename(lane: Lane, root: Handle, from: ByteString, to: ByteString, options: { noReplace: boolean }): Promise<void>
+  rename(
+    lane: Lane,
+    root: Handle,
+    from: ByteString,
+    to: ByteString,
+    options: { noReplace: boolean },
+  ): Promise<void>
   /** Removes a tree beneath `root` without following links or crossing mounts; returns the paths it removed (or would). */
   removeTree(lane: Lane, root: Handle, path: ByteString, options: { dryRun: boolean }): Promise<ByteString[]>
   /** flock(2) LOCK_EX|LOCK_NB on a file it creates (0600, O_NOFOLLOW); null when another process has it. */
@@ -139,11 +160,20 @@ export interface FreshOverlay {
   /** Per-mount attributes as for fsmount(2): MOUNT_ATTR_* bits. */
   mountAttributes: number
   readOnly: boolean
+  /** Give the layers as one `lowerdir` string, which is what kernels without `lowerdir+` (before 6.8) get. */
+  oneString?: boolean
 }
 
 export interface Mounts {
-  /** All mounts of the own mount namespace, parents before children. statmount(2)/listmount(2) or /proc/self/mountinfo. */
-  listMounts(lane: Lane): Promise<{ source: 'statmount' | 'mountinfo'; mounts: Mount[] }>
+  /**
+   * All mounts of the own mount namespace, parents before children. statmount(2)/listmount(2) where they tell
+   * everything (6.15), else /proc/self/mountinfo; `source: 'mountinfo'` asks for the latter. Both give the same
+   * answer, but mountinfo has no `uniqueId`.
+   */
+  listMounts(
+    lane: Lane,
+    options?: { source?: 'mountinfo' },
+  ): Promise<{ source: 'statmount' | 'mountinfo'; mounts: Mount[] }>
   /** A new overlay superblock, as a detached mount: fsopen(2), fsconfig(2), fsmount(2). */
   freshOverlay(lane: Lane, overlay: FreshOverlay): Promise<Handle>
   /**
@@ -169,8 +199,11 @@ export interface MountWatch {
 }
 
 export interface MountWatchConstructor {
-  /** `onChange` is called on the main thread, once for any number of changes since the last call. */
-  new (onChange: () => void): MountWatch
+  /**
+   * `onChange` is called on the main thread, once for any number of changes since the last call. Armed when the
+   * constructor returns; keeps no process alive. `poll` asks for poll(2) where fanotify would do.
+   */
+  new (onChange: () => void, options?: { poll?: boolean }): MountWatch
 }
 
 // ---------------------------------------------------------------------------------------------- coherence
@@ -229,7 +262,10 @@ export interface Coherence {
     requests: ExamineRequest[],
     options: { revalidates: boolean },
   ): Promise<DirectoryFacts[]>
-  /** Opens the directory through the overlay, lists it once, and says which names were in it (1) and which not (0). */
+  /**
+   * Opens the directory through the overlay and lists it once. Per name: 0 when it is not listed, else
+   * 0x80 | its DT_* type.
+   */
   listingHas(lane: Lane, overlay: Handle, directory: ByteString, names: ByteString[]): Promise<Uint8Array>
   /**
    * Creates and unlinks `.lowerwatch-nudge.<pid>.<n>` in a directory through the overlay (O_EXCL, 0600), which
@@ -322,9 +358,17 @@ export interface Watcher {
   /** Resolves when the watch is armed: every change after that is reported. Then look, not before. */
   addLayer(layer: number, root: Handle, options: LayerOptions): Promise<ArmedLayer>
   removeLayer(layer: number): Promise<void>
+  /**
+   * Walks `directory` of a layer that is watched directory by directory again, watches what is new there, and
+   * reports the names in it as `create`. For changes that raise no event: an overlay whose lower changed.
+   * Nothing happens for scope `filesystem`.
+   */
+  rescan(layer: number, directory: ByteString): Promise<void>
   /** Current state of a layer's watch: directories and unwatched parts change with the tree. */
   layerState(layer: number): ArmedLayer | null
   counters(): WatcherCounters
+  /** Resolves when every change made before the call has been handed to `onBatch`. */
+  flush(): Promise<void>
   /** Ends the thread and removes every mark before it returns. */
   close(): void
 }
@@ -369,7 +413,9 @@ export interface RawInotify {
 }
 
 export interface RawInotifyConstructor {
-  new (onEvents: (events: { watch: number; mask: number; cookie: number; name: ByteString }[]) => void): RawInotify
+  new (
+    onEvents: (events: { watch: number; mask: number; cookie: number; name: ByteString }[]) => void,
+  ): RawInotify
 }
 
 // ---------------------------------------------------------------------------------------------- process

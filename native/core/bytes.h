@@ -6,6 +6,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace lowerwatch {
 
@@ -31,6 +32,12 @@ inline std::vector<std::string> BytesListFrom(const Napi::Value& value) {
   list.reserve(array.Length());
   for (uint32_t i = 0; i < array.Length(); i++) list.push_back(BytesFrom(array.Get(i)));
   return list;
+}
+
+inline Napi::Value BytesListTo(Napi::Env env, const std::vector<std::string>& list) {
+  Napi::Array array = Napi::Array::New(env, list.size());
+  for (uint32_t i = 0; i < list.size(); i++) array.Set(i, BytesTo(env, list[i]));
+  return array;
 }
 
 }  // namespace lowerwatch

@@ -26,8 +26,20 @@ struct LaneState : std::enable_shared_from_this<LaneState> {
   // True while a call to JavaScript is on its way; saves one wake-up per result of a burst.
   bool signalled = false;
   napi_threadsafe_function callback = nullptr;
-  // Only touched on the JavaScript thread: promises that are not settled keep the process alive.
+  // Only touched on the JavaScript thread: promises that are not settled keep the process and the Lane alive.
   size_t pending = 0;
+  Lane* owner = nullptr;
+
+  void Hold(napi_env env) {
+    if (pending++ != 0) return;
+    napi_ref_threadsafe_function(env, callback);
+    owner->Ref();
+  }
+  void LetGo(napi_env env) {
+    if (--pending != 0) return;
+    napi_unref_threadsafe_function(env, callback);
+    owner->Unref();
+  }
 };
 
 namespace {
@@ -85,12 +97,21 @@ void Deliver(napi_env raw, napi_value, void* context, void*) {
   Napi::HandleScope scope(env);
   for (auto& task : done) {
     task->Settle(env);
-    if (--state->pending == 0) napi_unref_threadsafe_function(raw, state->callback);
+    state->LetGo(raw);
   }
   if (state->closing && state->pending == 0) Stop(*state);
 }
 
 void Release(napi_env, void* data, void*) { delete static_cast<std::shared_ptr<LaneState>*>(data); }
+
+// Before an environment that ends takes the callback back: the thread calls nothing after this.
+void StopCalling(void* data) {
+  auto* state = static_cast<LaneState*>(data);
+  std::lock_guard<std::mutex> lock(state->mutex);
+  state->closing = true;
+  state->stop = true;
+  state->wake.notify_all();
+}
 
 }  // namespace
 
@@ -118,14 +139,18 @@ Lane::Lane(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Lane>(info), state
   napi_create_threadsafe_function(env, nullptr, nullptr, resource, 0, 1, keep, Release, state_.get(), Deliver,
                                   &state_->callback);
   napi_unref_threadsafe_function(env, state_->callback);
+  // Hooks run in the reverse order, so this one before that of the callback.
+  napi_add_env_cleanup_hook(env, StopCalling, state_.get());
+  state_->owner = this;
   std::thread(RunLane, state_, info.Length() > 0 ? BytesFrom(info[0]) : "lane").detach();
 }
 
 Lane::~Lane() {
+  // Nothing is in flight, or the environment ends and StopCalling has been.
+  Stop(*state_);
+  napi_remove_env_cleanup_hook(Env(), StopCalling, state_.get());
   std::unique_lock<std::mutex> lock(state_->mutex);
   state_->closing = true;
-  state_->stop = true;
-  state_->wake.notify_all();
   // A thread in a call that never returns is left behind: it holds its own reference and calls nothing any more.
   state_->ended.wait_for(lock, std::chrono::seconds(2), [&] { return state_->finished; });
 }
@@ -146,7 +171,7 @@ Napi::Value Lane::Enqueue(const Napi::Value& value, std::unique_ptr<LaneTask> ta
     task->Settle(env);
     return promise;
   }
-  if (state->pending++ == 0) napi_ref_threadsafe_function(env, state->callback);
+  state->Hold(env);
   state->queue.push_back(std::move(task));
   lock.unlock();
   state->wake.notify_one();
@@ -163,7 +188,7 @@ void Lane::Close(const Napi::CallbackInfo& info) {
   for (auto& task : cancelled) {
     task->error = Failure("lane", "closed", ECANCELED);
     task->Settle(info.Env());
-    if (--state_->pending == 0) napi_unref_threadsafe_function(info.Env(), state_->callback);
+    state_->LetGo(info.Env());
   }
   if (state_->pending == 0) Stop(*state_);
 }

@@ -13,6 +13,8 @@ export interface OverlayDescription {
   /** Data-only layers (`::`, `datadir+`). Their files are reached by redirect only. */
   dataOnly: ByteString[]
   upper: ByteString | null
+  /** The second reading of `upper` where the mount table has two (it was given as a descriptor, with a backslash). */
+  upperVerbatim?: ByteString | null
   work: ByteString | null
   /** The other superblock options in order, decoded, for example `['redirect_dir', 'on']`, `['userxattr', null]`. */
   options: [name: string, value: string | null][]
@@ -40,6 +42,8 @@ export interface OpenLayer {
   root: Handle
   /** Why `root` is not a clone; '' when it is. */
   cloneReason: string
+  /** A younger mount hides the layer's path, so that only `root` leads there. Never so for an ordinary layer. */
+  covered?: boolean
   fsType: string
   /** `major:minor` of the layer's file system, as in st_dev of its root. */
   device: string

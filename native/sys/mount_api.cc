@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// What changes mounts: reconfigure, attach, detach; and the machine-wide cache switch.
+#include <sys/mount.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/bytes.h"
+#include "core/handle.h"
+#include "core/lane.h"
+#include "sys/exports.h"
+#include "sys/fs_context.h"
+#include "sys/kernel.h"
+#include "sys/resolve.h"
+
+namespace lowerwatch {
+namespace {
+
+bool Flag(const Napi::Value& options, const char* name) {
+  return options.IsObject() && options.As<Napi::Object>().Get(name).ToBoolean();
+}
+
+int64_t Monotonic() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+// fspick(2), Linux 5.2. Unlike MS_REMOUNT it starts from the superblock's own flags and touches no mount flag.
+int64_t Reconfigure(int overlay, bool readOnly, SysError& error) {
+  int64_t started = Monotonic();
+  unsigned flags = FSPICK_CLOEXEC | FSPICK_NO_AUTOMOUNT | FSPICK_EMPTY_PATH;
+  Fd context(static_cast<int>(syscall(SYS_fspick, overlay, "", flags)));
+  if (context.get() < 0) {
+    error = Failure("fspick");
+    return 0;
+  }
+  // An overlay without an upper refuses to become writable, which is what a reconfiguration without "ro" asks for.
+  if (readOnly && FsConfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0, error) != 0) return 0;
+  FsConfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0, error);
+  return Monotonic() - started;
+}
+
+Napi::Value ReconfigureCall(const Napi::CallbackInfo& info) {
+  SharedFd overlay = Handle::From(info[1]);
+  return OnLane<int64_t>(
+      info[0],
+      [overlay, readOnly = Flag(info[2], "readOnly")](SysError& error) {
+        return Reconfigure(overlay->get(), readOnly, error);
+      },
+      [](Napi::Env env, int64_t& ns) { return Napi::Number::New(env, static_cast<double>(ns)); });
+}
+
+// move_mount(2), Linux 5.2.
+Napi::Value AttachMount(const Napi::CallbackInfo& info) {
+  SharedFd mount = Handle::From(info[1]);
+  unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | (Flag(info[3], "beneath") ? MOVE_MOUNT_BENEATH : 0);
+  return OnLane(info[0], [mount, path = BytesFrom(info[2]), flags](SysError& error) {
+    if (path.find('\0') != std::string::npos) {
+      error = PathFailure("move_mount", path, EINVAL);
+    } else if (syscall(SYS_move_mount, mount->get(), "", AT_FDCWD, path.c_str(), flags) != 0) {
+      error = PathFailure("move_mount", path);
+    }
+  });
+}
+
+Napi::Value DetachMount(const Napi::CallbackInfo& info) {
+  return OnLane(info[0], [path = BytesFrom(info[1])](SysError& error) {
+    if (path.find('\0') != std::string::npos) {
+      error = PathFailure("umount2", path, EINVAL);
+    } else if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+      error = PathFailure("umount2", path);
+    }
+  });
+}
+
+// proc_sys_vm(5): 2 drops dentries and inodes, and leaves the page cache.
+Napi::Value DropCaches(const Napi::CallbackInfo& info) {
+  return OnLane(info[0], [](SysError& error) {
+    Fd file(open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC));
+    if (file.get() < 0 || write(file.get(), "2", 1) != 1) error = Failure("write", "/proc/sys/vm/drop_caches");
+  });
+}
+
+}  // namespace
+
+void ExportMountApi(Napi::Env env, Napi::Object exports) {
+  ExportFunction<ReconfigureCall>(env, exports, "reconfigure");
+  ExportFunction<AttachMount>(env, exports, "attachMount");
+  ExportFunction<DetachMount>(env, exports, "detachMount");
+  ExportFunction<DropCaches>(env, exports, "dropCaches");
+}
+
+}  // namespace lowerwatch

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+import { type ByteString, join, split } from '../bytes.js'
+import { isSyscallError } from '../errors.js'
+import { Cached, type NameFacts, native, type Stat } from '../native.js'
+import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
+import { Access } from './compare-access.js'
+import { compareListings, type Listings, listedNames, readListings } from './compare-listing.js'
+import { Identity, isDirectory, type Pair } from './identity.js'
+import type { Oracle } from './oracle.js'
+
+/** What was found in one directory of the overlay. */
+export interface DirectoryComparison {
+  entries: StaleEntry[]
+  /** Sub-directories that the live overlay has cached, or may have: something below them can be stale. */
+  descend: ByteString[]
+  names: number
+}
+
+/**
+ * Every stale answer for `path`: the name itself, and its listing when it is a directory. Not what leads there,
+ * nor what is below. A name that is not cached is not stale, and is not looked up (unless a layer revalidates by
+ * itself, which hides what is cached).
+ *
+ * Extended attributes are not compared: overlayfs keeps none, so the same inode has the same ones.
+ */
+export async function comparePath(
+  overlay: OpenOverlay,
+  oracle: Oracle,
+  path: ByteString,
+  comparison: Comparison = new Comparison(overlay, oracle),
+): Promise<StaleEntry[]> {
+  if (path === '') return [...(await comparison.root()), ...(await comparison.listing(''))]
+  const { directory, name } = split(path)
+  const { entries, descend } = await comparison.names(directory, [name])
+  return descend.length > 0 ? unique([...entries, ...(await comparison.listing(path))]) : entries
+}
+
+/** Compares the live overlay with the oracle, directory by directory, and remembers what it learns of the devices. */
+export class Comparison {
+  readonly limits = new Set<string>()
+  readonly #overlay: OpenOverlay
+  readonly #oracle: Oracle
+  readonly #identity: Identity
+  readonly #access: Access
+  readonly #revalidates: boolean
+
+  constructor(overlay: OpenOverlay, oracle: Oracle) {
+    this.#overlay = overlay
+    this.#oracle = oracle
+    this.#identity = new Identity(overlay, oracle)
+    this.#access = new Access(overlay, oracle)
+    this.#revalidates = overlay.layers.some((layer) => layer.revalidates)
+  }
+
+  /** The root of the overlay, which no refresh drops. */
+  async root(): Promise<StaleEntry[]> {
+    const live = await this.#stat()
+    if (live === 'ESTALE') return [{ path: '', kind: 'replaced', detail: 'live answers ESTALE' }]
+    const fresh = await native.statAt(this.#overlay.lane, this.#oracle.root, '')
+    if (live === null || fresh === null) return []
+    const inUpper = this.#overlay.layers.some((layer) => layer.role === 'upper')
+    return this.#compareAccess({ path: '', live, fresh, inUpper })
+  }
+
+  /** A whole directory: its listing, every name listed in either, and `others`. */
+  async directory(directory: ByteString, others: Iterable<ByteString>): Promise<DirectoryComparison> {
+    const listings = await readListings(this.#overlay, this.#oracle, directory)
+    const names = listedNames(listings)
+    for (const name of others) names.add(name)
+    const result = await this.names(directory, [...names])
+    result.entries.push(...(await this.#differences(listings)))
+    result.entries = unique(result.entries)
+    return result
+  }
+
+  async listing(directory: ByteString): Promise<StaleEntry[]> {
+    return this.#differences(await readListings(this.#overlay, this.#oracle, directory))
+  }
+
+  /** These names of a directory. */
+  async names(directory: ByteString, names: ByteString[]): Promise<DirectoryComparison> {
+    const result: DirectoryComparison = { entries: [], descend: [], names: names.length }
+    const upper = this.#overlay.layers.find((layer) => layer.role === 'upper')
+    const roots = upper ? [this.#oracle.root, upper.root] : [this.#oracle.root]
+    const [facts] = await native.examine(
+      this.#overlay.lane,
+      this.#overlay.root,
+      roots,
+      [{ directory, names }],
+      { revalidates: this.#revalidates },
+    )
+    const pairs: Pair[] = []
+    for (const found of facts?.names ?? []) {
+      const path = join(directory, names[found.index]!)
+      const pair = this.#present(path, found, result)
+      if (pair === null) continue
+      pairs.push(pair)
+      if (isDirectory(pair.live) && isDirectory(pair.fresh)) result.descend.push(path)
+    }
+    for (const entries of await Promise.all(pairs.map((pair) => this.#compare(pair))))
+      result.entries.push(...entries)
+    return result
+  }
+
+  /** Existence. A pair when both have the name. */
+  #present(path: ByteString, found: NameFacts, result: DirectoryComparison): Pair | null {
+    const fresh = found.layers[0] ?? null
+    const { live, cached } = found
+    const report = (kind: StaleEntry['kind'], detail: string) => {
+      result.entries.push({ path, kind, detail })
+      return null
+    }
+    if (cached === Cached.none) return null
+    if (cached === Cached.negative)
+      return fresh === null ? null : report('negative', 'live answers ENOENT, fresh has it')
+    if (cached === Cached.stale || live === null)
+      return fresh === null
+        ? report('ghost', 'live answers ESTALE, fresh ENOENT')
+        : report('replaced', 'live answers ESTALE, fresh has it')
+    if (fresh === null) return report('ghost', 'live has it, fresh answers ENOENT')
+    const inUpper = this.#overlay.layers.some((layer) => layer.role === 'upper') && found.layers[1] != null
+    return { path, live, fresh, inUpper }
+  }
+
+  async #compare(pair: Pair): Promise<StaleEntry[]> {
+    const verdict = await this.#identity.compare(pair)
+    if (verdict.kind === 'unknown')
+      this.limits.add(`the inode of some names was not compared: ${verdict.reason}`)
+    else if (verdict.kind !== 'same') return [{ path: pair.path, kind: verdict.kind, detail: verdict.detail }]
+    return this.#compareAccess(pair)
+  }
+
+  async #compareAccess(pair: Pair): Promise<StaleEntry[]> {
+    const detail = await this.#access.compare(pair)
+    if (this.#access.unable !== '') this.limits.add(this.#access.unable)
+    return detail === null ? [] : [{ path: pair.path, kind: 'attributes', detail }]
+  }
+
+  /**
+   * Differences of the listings, and of names that the listings show with another inode although nobody has looked
+   * them up: the directory may be merged with the wrong one. Those are looked up.
+   */
+  async #differences(listings: Listings): Promise<StaleEntry[]> {
+    const entries = await compareListings(this.#overlay, listings)
+    const numbers = new Map((listings.live ?? []).map((entry) => [entry.name, entry.ino]))
+    const suspects = (listings.fresh ?? []).filter(
+      ({ name, ino }) => numbers.has(name) && numbers.get(name) !== ino,
+    )
+    if (suspects.length === 0) return entries
+    const names = suspects.map((entry) => entry.name)
+    await native.statNames(this.#overlay.lane, this.#overlay.root, listings.directory, names)
+    return [...entries, ...(await this.names(listings.directory, names)).entries]
+  }
+
+  async #stat(): Promise<Stat | null | 'ESTALE'> {
+    try {
+      return await native.statAt(this.#overlay.lane, this.#overlay.root, '')
+    } catch (error) {
+      if (isSyscallError(error, 'ESTALE')) return 'ESTALE'
+      throw error
+    }
+  }
+}
+
+/** One entry per path and kind, the first of each. */
+export function unique(entries: StaleEntry[]): StaleEntry[] {
+  const seen = new Set<string>()
+  return entries.filter(({ path, kind }) => {
+    const key = `${kind} ${path}`
+    if (seen.has(key)) return false
+    seen.add(key)
+    return true
+  })
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+import { join } from '../bytes.js'
+import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
+import { comparePath } from './compare.js'
+import { type StaleName, stillCached } from './examine.js'
+import type { Oracle } from './oracle.js'
+
+/**
+ * What of these names is stale even after a refresh. A name that is cached now has either been looked up anew,
+ * which gave the right answer (the barrier before the refresh let no older look-up through), or is pinned. Where
+ * the facts cannot tell, a fresh mount can.
+ */
+export async function verify(
+  overlay: OpenOverlay,
+  names: StaleName[],
+  oracle: () => Promise<Oracle>,
+): Promise<StaleEntry[]> {
+  if (names.length === 0) return []
+  const remaining = await stillCached(overlay, names)
+  if (remaining.length === 0) return []
+  return compareAll(
+    overlay,
+    remaining.map((entry) => join(entry.directory, entry.name)),
+    oracle,
+  )
+}
+
+/** Every stale entry at these paths, by comparison with a fresh mount. */
+export async function compareAll(
+  overlay: OpenOverlay,
+  paths: Iterable<string>,
+  oracle: () => Promise<Oracle>,
+): Promise<StaleEntry[]> {
+  const entries: StaleEntry[] = []
+  const fresh = await oracle()
+  await fresh.forget()
+  for (const path of new Set(paths)) entries.push(...(await comparePath(overlay, fresh, path)))
+  return entries
+}

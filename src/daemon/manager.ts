@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+import { type ByteString, display, join } from '../bytes.js'
+import { isSyscallError, LowerwatchError } from '../errors.js'
+import { type Handle, Kind, type Lane, native } from '../native.js'
+import { discoverOverlays } from '../overlay/discover.js'
+import { type OpenOptions, openOverlay, scanForRedirects } from '../overlay/open.js'
+import type { OpenLayer, OpenOverlay, OverlayDescription } from '../overlay/types.js'
+import { OverlayController } from '../refresh/controller.js'
+import type { RefreshPolicy } from '../refresh/policy.js'
+import { remount } from '../refresh/remount.js'
+import type { LowerChanges } from '../watch/changes.js'
+import { ChangeStream, type OverlayWatch } from '../watch/stream.js'
+import { forwardedChanges } from './forward.js'
+import { lockOverlay } from './lock.js'
+import type { Logger } from './log.js'
+
+/** Directories looked at for redirects before names are mapped without them. */
+const maxRedirectDirectories = 1_000_000
+
+/** A small upper has been searched when the daemon says that it is ready; a large one is not waited for. */
+const redirectPatienceMs = 50
+
+export interface OverlaySettings {
+  policy: RefreshPolicy
+  /** Absolute layer paths for an overlay that was mounted with relative ones. */
+  layers: OpenOptions
+}
+
+export interface Managed {
+  settings: OverlaySettings
+  controller: OverlayController
+  watch: OverlayWatch
+  lock: Handle
+}
+
+/** The overlays that this daemon serves, kept in step with the mount table. */
+export class OverlayManager {
+  readonly managed = new Map<string, Managed>()
+  readonly stream: ChangeStream
+  private readonly lane: Lane = new native.Lane('mounts')
+  private syncing: Promise<void> = Promise.resolve()
+  /** Overlays that could not be taken, and were reported. */
+  private readonly refused = new Set<string>()
+
+  constructor(
+    private readonly settings: {
+      wanted(description: OverlayDescription): boolean
+      overlay(description: OverlayDescription): OverlaySettings
+      reconcileIntervalMs: number
+    },
+    private readonly log: Logger,
+  ) {
+    this.stream = new ChangeStream(settings.reconcileIntervalMs, (message) => log.info(message))
+  }
+
+  /**
+   * Takes overlays that appeared and lets go of those that went.
+   *
+   * @param strict - Throw when a wanted overlay cannot be served (at start), instead of reporting it once
+   */
+  sync(strict = false): Promise<void> {
+    const turn = this.syncing.then(() => this.synchronise(strict))
+    this.syncing = turn.catch(() => {})
+    return turn
+  }
+
+  /** Resolves when all changes made before the call have been served. */
+  async settle(): Promise<void> {
+    await this.syncing
+    await this.stream.settle()
+    // An inner overlay forwards to the outer one when it is done: as often as overlays can be stacked.
+    for (let depth = 0; depth < 3; depth++) {
+      for (const { controller } of this.managed.values()) await controller.settled()
+    }
+  }
+
+  /** Takes the settings anew: an overlay whose settings changed is let go and taken again. */
+  async reload(): Promise<void> {
+    this.refused.clear()
+    for (const [device, { settings, controller }] of this.managed) {
+      const { description } = controller.overlay
+      const next = this.settings.wanted(description) ? this.settings.overlay(description) : null
+      if (JSON.stringify(next) !== JSON.stringify(settings)) await this.release(device)
+    }
+    await this.sync()
+  }
+
+  async close(): Promise<void> {
+    await this.syncing
+    for (const device of [...this.managed.keys()]) await this.release(device)
+    this.stream.close()
+    this.lane.close()
+  }
+
+  private async synchronise(strict: boolean): Promise<void> {
+    const present = new Map((await discoverOverlays(this.lane)).map((found) => [found.device, found]))
+    for (const [device, { controller }] of this.managed) {
+      const description = present.get(device)
+      if (description === undefined) {
+        const { mountPoint } = controller.overlay.description.mounts[0]!
+        await this.release(device)
+        this.log.info({ overlay: display(mountPoint), device }, 'overlay is gone')
+      } else {
+        controller.overlay.description.mounts = description.mounts
+      }
+    }
+    for (const device of this.refused) if (!present.has(device)) this.refused.delete(device)
+    for (const description of present.values()) {
+      if (this.settings.wanted(description)) await this.take(description, present, strict)
+    }
+  }
+
+  private async take(
+    description: OverlayDescription,
+    present: ReadonlyMap<string, OverlayDescription>,
+    strict: boolean,
+  ): Promise<void> {
+    const { device } = description
+    if (this.managed.has(device) || this.refused.has(device)) return
+    const name = display(description.mounts[0]!.mountPoint)
+    try {
+      const settings = this.settings.overlay(description)
+      const overlay = await openOverlay(description, settings.layers)
+      // An overlay in which a layer lies must be coherent first.
+      for (const { nested } of overlay.layers) {
+        const inner = nested === null ? undefined : present.get(nested.device)
+        if (inner !== undefined) await this.take(inner, present, strict)
+      }
+      await this.serve(overlay, settings)
+      this.log.info({ overlay: name, device }, 'watching')
+    } catch (error) {
+      if (strict) throw error
+      this.refused.add(device)
+      const line = error instanceof LowerwatchError ? error.line : String(error)
+      this.log.warn({ overlay: name, device }, `cannot watch: ${line}`)
+    }
+  }
+
+  private async serve(overlay: OpenOverlay, settings: OverlaySettings): Promise<void> {
+    const { device, mounts } = overlay.description
+    const name = display(mounts[0]!.mountPoint)
+    let lock: Handle | null = null
+    try {
+      lock = await lockOverlay(device, name)
+      const controller = new OverlayController(overlay, settings.policy, {
+        log: (level, message, fields = {}) => this.log[level]({ overlay: name, ...fields }, message),
+        served: (changes) => this.forward(device, changes),
+        swapped: () => void this.sync(),
+      })
+      const watch = await this.stream.watch(overlay, controller)
+      try {
+        await remount(overlay)
+      } catch (error) {
+        await watch.close()
+        throw isSyscallError(error, 'EPERM') ? notPermitted(name, error) : error
+      }
+      this.managed.set(device, { settings, controller, watch, lock })
+      controller.markDirty('what changed before the watch is not known')
+      await Promise.race([this.learnRedirects(overlay, controller), afterMs(redirectPatienceMs)])
+    } catch (error) {
+      lock?.close()
+      overlay.close()
+      throw error
+    }
+  }
+
+  private async release(device: string): Promise<void> {
+    const managed = this.managed.get(device)
+    if (managed === undefined) return
+    this.managed.delete(device)
+    await managed.watch.close()
+    await managed.controller.close()
+    managed.lock.close()
+  }
+
+  /** Until it is known that no layer has a redirect, and where one has, a change is not mapped to a name. */
+  private async learnRedirects(overlay: OpenOverlay, controller: OverlayController): Promise<void> {
+    if (overlay.unmappable !== '') return
+    overlay.unmappable = 'not yet known whether a layer has redirects'
+    const reason = await scanForRedirects(overlay, { maxDirectories: maxRedirectDirectories }).catch(
+      (error) => `cannot look for redirects: ${String(error)}`,
+    )
+    if (!this.managed.has(overlay.description.device)) return
+    overlay.unmappable = reason
+    if (reason !== '') controller.markDirty(reason)
+  }
+
+  private forward(device: string, changes: LowerChanges): void {
+    for (const { controller } of this.managed.values()) {
+      for (const layer of controller.overlay.layers) {
+        if (layer.nested?.device === device) void this.forwardTo(controller, layer, changes)
+      }
+    }
+  }
+
+  private async forwardTo(
+    controller: OverlayController,
+    layer: OpenLayer,
+    changes: LowerChanges,
+  ): Promise<void> {
+    for (const change of forwardedChanges(changes, layer.nested!.directory)) {
+      if (change.kind & (Kind.layerDirty | Kind.directoryDirty)) {
+        await this.stream.rescan(layer, change.directory)
+      } else if (change.kind & Kind.directory && change.kind & (Kind.create | Kind.movedTo)) {
+        await this.stream.rescan(layer, join(change.directory, change.name))
+      }
+      controller.accept(layer, change, native.monotonicNs())
+    }
+    controller.flush()
+  }
+}
+
+function notPermitted(name: string, cause: unknown): LowerwatchError {
+  return new LowerwatchError('NOT_PERMITTED', `${name}: not permitted to refresh this overlay`, {
+    hint: 'run as root, or in the user namespace that mounted it',
+    cause,
+  })
+}
+
+function afterMs(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds).unref())
+}

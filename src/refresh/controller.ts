@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+import { type ByteString, display, join } from '../bytes.js'
+import { type Examination, examine } from '../coherence/examine.js'
+import { findHolders } from '../coherence/holders.js'
+import { type StaleListing, staleListings } from '../coherence/listing.js'
+import { Oracle } from '../coherence/oracle.js'
+import { compareAll, verify } from '../coherence/verify.js'
+import { isSyscallError } from '../errors.js'
+import { type Change, Kind, native } from '../native.js'
+import type { OpenLayer, OpenOverlay, StaleEntry } from '../overlay/types.js'
+import { type LowerChanges, PendingChanges } from '../watch/changes.js'
+import type { ChangeSink } from '../watch/stream.js'
+import { Budget } from './budget.js'
+import { nudge } from './nudge.js'
+import type { RefreshPolicy } from './policy.js'
+import { remount } from './remount.js'
+import { RefreshStatistics } from './statistics.js'
+import { swap } from './swap.js'
+import { UnresolvedStaleness } from './unresolved.js'
+import { applyVanish } from './vanish.js'
+
+export interface ControllerEvents {
+  log(level: 'debug' | 'info' | 'warn', message: string, fields?: Record<string, unknown>): void
+  /** The changes have been served: overlays that have this one as a layer are next. */
+  served(changes: LowerChanges): void
+  /** The overlay has been replaced by a fresh one at the same place. */
+  swapped(): void
+}
+
+/** Keeps one overlay coherent: takes changes, examines, refreshes, verifies. One round at a time. */
+export class OverlayController implements ChangeSink {
+  readonly statistics = new RefreshStatistics()
+  readonly unresolved: UnresolvedStaleness
+  private readonly pending = new PendingChanges()
+  private readonly budget: Budget
+  private vanished = new Map<string, { directory: ByteString; name: ByteString }>()
+  private round: Promise<void> | null = null
+  private oracle: Promise<Oracle> | null = null
+  private closed = false
+  /** A holder of something stale has let go. */
+  private retry = false
+  private failures = 0
+  private failureTimer: NodeJS.Timeout | null = null
+  /** What was logged once and need not be said again. */
+  private readonly said = new Set<string>()
+
+  constructor(
+    readonly overlay: OpenOverlay,
+    readonly policy: RefreshPolicy,
+    private readonly events: ControllerEvents,
+  ) {
+    this.budget = new Budget(policy.refreshShare)
+    this.unresolved = new UnresolvedStaleness(() => {
+      this.retry = true
+      this.flush()
+    })
+  }
+
+  accept(layer: OpenLayer, change: Change, readAtNs: bigint): void {
+    this.statistics.changes++
+    if (layer.role === 'data') this.pending.addDirty('a data-only layer changed', readAtNs)
+    else this.pending.add(change, readAtNs)
+    const gone = Kind.delete | Kind.movedFrom
+    if (this.policy.onVanish !== 'keep' && change.kind & Kind.directory && change.kind & gone) {
+      const { directory, name } = change
+      this.vanished.set(join(directory, name), { directory, name })
+    }
+  }
+
+  /** Everything may be stale: changes from before the watch, or that nobody counted. */
+  markDirty(reason: string): void {
+    this.pending.addDirty(reason, native.monotonicNs())
+    this.flush()
+  }
+
+  flush(): void {
+    if (this.round === null && this.hasWork) this.round = this.work()
+  }
+
+  /** Resolves when every change accepted so far has been served. */
+  async settled(): Promise<void> {
+    while (this.round !== null) await this.round
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    this.unresolved.close()
+    if (this.failureTimer !== null) clearTimeout(this.failureTimer)
+    await this.settled()
+    await this.dropOracle()
+    this.overlay.close()
+  }
+
+  private get hasWork(): boolean {
+    return !this.closed && (this.retry || !this.pending.isEmpty)
+  }
+
+  private async work(): Promise<void> {
+    while (this.hasWork) {
+      const changes = this.pending.isEmpty ? null : this.pending.take()
+      try {
+        if (changes !== null) await this.serve(changes)
+        if (this.retry) await this.retryUnresolved()
+        this.failures = 0
+      } catch (error) {
+        if (!this.closed) this.failed(error)
+      }
+      if (changes !== null && !this.closed) this.events.served(changes)
+    }
+    this.round = null
+  }
+
+  /** Nothing is lost by a failure: all that may be stale is looked at again, later and later. */
+  private failed(error: unknown): void {
+    this.sayOnce('warn', `cannot refresh: ${error instanceof Error ? error.message : String(error)}`)
+    this.retry = false
+    const delayMs = Math.min(60_000, 100 * 2 ** this.failures++)
+    if (this.failureTimer !== null) clearTimeout(this.failureTimer)
+    this.failureTimer = setTimeout(() => this.markDirty('an earlier refresh failed'), delayMs)
+    this.failureTimer.unref()
+  }
+
+  private async serve(changes: LowerChanges): Promise<void> {
+    if (changes.layerGone) this.sayOnce('warn', 'a lower layer was removed or unmounted')
+    const found = await examine(this.overlay, changes)
+    const needed = found.stale.length > 0 || found.unknownReason !== ''
+    if (needed) {
+      if (found.unknownReason !== '') this.sayOnce('info', `refreshing without names: ${found.unknownReason}`)
+      await this.refresh()
+      this.statistics.addLatency(Number(native.monotonicNs() - changes.sinceNs) / 1e6)
+    } else {
+      this.statistics.refreshesAvoided++
+    }
+    await this.verify(found)
+    await this.applyVanish()
+  }
+
+  /** The rungs that make names go away: remount, else drop-caches when that is allowed. */
+  private async refresh(): Promise<void> {
+    await this.turn()
+    this.statistics.refreshes++
+    try {
+      this.charge((await remount(this.overlay)) / 1e6)
+    } catch (error) {
+      if (!this.policy.dropCaches || !isSyscallError(error)) throw error
+      this.sayOnce('warn', `rung remount failed (${error.message}), falling to drop-caches`)
+      this.statistics.cacheDrops++
+      await this.timed(() => native.dropCaches(this.overlay.lane))
+    }
+  }
+
+  /** What a refresh did not cure: pinned dentries and held listings. */
+  private async verify(found: Examination): Promise<void> {
+    const oracle = () => this.freshMount()
+    let checked: ByteString[] = found.stale.map((entry) => join(entry.directory, entry.name))
+    let left = await verify(this.overlay, found.stale, oracle)
+    let directories = found.cachedDirectories
+    if (found.unknownReason !== '') {
+      const held = await this.timed(() => this.heldPaths())
+      directories = new Map([...held.directories].map((directory) => [directory, []]))
+      checked = [...checked, ...held.paths]
+      left = held.paths.length > 0 ? await compareAll(this.overlay, checked, oracle) : left
+    }
+    if (directories.size > 0) {
+      const listings = await this.timed(() => staleListings(this.overlay, directories, oracle))
+      left = [...left.filter((entry) => entry.kind !== 'listing'), ...(await this.cureListings(listings))]
+      checked = [...checked, ...directories.keys()]
+    }
+    if (left.length > 0 && (await this.trySwap())) return
+    if (left.length > 0 || !this.unresolved.isEmpty) await this.report(checked, left)
+  }
+
+  private async cureListings(listings: StaleListing[]): Promise<StaleEntry[]> {
+    if (listings.length === 0) return []
+    const result = await this.timed(() => nudge(this.overlay, listings, this.policy, () => this.freshMount()))
+    this.statistics.nudges += result.nudged
+    return result.left
+  }
+
+  private async trySwap(): Promise<boolean> {
+    if (this.policy.swap !== 'auto' || this.overlay.description.upper !== null) return false
+    await this.turn()
+    const refusal = await this.timed(() => swap(this.overlay))
+    if (refusal !== '') {
+      this.sayOnce('info', `rung swap is not available: ${refusal}`)
+      return false
+    }
+    this.statistics.swaps++
+    this.events.swapped()
+    return true
+  }
+
+  private async report(checked: ByteString[], left: StaleEntry[]): Promise<void> {
+    const { holders } = left.length > 0 ? await findHolders(this.overlay) : { holders: [] }
+    const added = await this.unresolved.update(checked, left, holders)
+    for (const { path, kind, detail, holders: pins } of added) {
+      const by = pins.map(({ pid, command, via, fd }) => ({ pid, command, via, fd }))
+      this.events.log('warn', 'stale until its holder lets go', {
+        path: display(path),
+        kind,
+        detail,
+        holders: by,
+      })
+    }
+  }
+
+  /** A holder has let go, or nobody knows who holds: refresh and look again at what was left. */
+  private async retryUnresolved(): Promise<void> {
+    this.retry = false
+    const paths = this.unresolved.paths()
+    await this.refresh()
+    const left = await compareAll(this.overlay, paths, () => this.freshMount())
+    await this.report(paths, left)
+  }
+
+  private async heldPaths(): Promise<{ paths: ByteString[]; directories: Set<ByteString> }> {
+    const { holders } = await findHolders(this.overlay)
+    const directories = new Set(holders.filter((h) => h.directory && h.via === 'fd').map((h) => h.path))
+    return { paths: [...new Set(holders.map((holder) => holder.path))], directories }
+  }
+
+  private async applyVanish(): Promise<void> {
+    if (this.vanished.size === 0) return
+    const candidates = [...this.vanished.values()]
+    this.vanished = new Map()
+    let changed = false
+    for (const { directory, name } of candidates) {
+      const result = await applyVanish(this.policy.onVanish, this.overlay, directory, name, {
+        dryRun: false,
+        log: (message) => this.events.log('info', message),
+      })
+      changed ||= result.changed
+    }
+    if (changed) await this.refresh()
+  }
+
+  private freshMount(): Promise<Oracle> {
+    this.oracle ??= Oracle.create(this.overlay).catch((error) => {
+      this.oracle = null
+      throw error
+    })
+    return this.oracle
+  }
+
+  private async dropOracle(): Promise<void> {
+    const oracle = await this.oracle?.catch(() => null)
+    this.oracle = null
+    oracle?.close()
+  }
+
+  /** Waits until the budget allows another refresh. Changes merge meanwhile. */
+  private async turn(): Promise<void> {
+    const waitMs = this.budget.waitMs()
+    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs))
+  }
+
+  private async timed<T>(work: () => Promise<T>): Promise<T> {
+    const startedAt = performance.now()
+    try {
+      return await work()
+    } finally {
+      this.charge(performance.now() - startedAt)
+    }
+  }
+
+  private charge(spentMs: number): void {
+    this.statistics.refreshTimeMs += spentMs
+    this.budget.charge(spentMs)
+  }
+
+  private sayOnce(level: 'info' | 'warn', message: string): void {
+    if (this.said.has(message)) return
+    this.said.add(message)
+    this.events.log(level, message)
+  }
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+import { isSyscallError } from '../errors.js'
+import { native } from '../native.js'
+import type { OpenOverlay } from '../overlay/types.js'
+
+/**
+ * Rung "remount": FSCONFIG_CMD_RECONFIGURE without a single option, which drops every unpinned dentry of that
+ * one overlay (fs/super.c, reconfigure_super: shrink_dcache_sb) and changes nothing else.
+ *
+ * @returns nanoseconds spent in the kernel
+ * @throws SyscallError, for example EPERM without CAP_SYS_ADMIN over the mount's user namespace
+ */
+export async function remount(overlay: OpenOverlay): Promise<number> {
+  const readOnly = overlay.description.upper === null
+  try {
+    return await native.reconfigure(overlay.lane, overlay.root, { readOnly })
+  } catch (error) {
+    // Frozen (fsfreeze(8)): the cache has not been touched. The caller tries again, as with any other failure.
+    if (isSyscallError(error, 'EBUSY')) return native.reconfigure(overlay.lane, overlay.root, { readOnly })
+    throw error
+  }
+}

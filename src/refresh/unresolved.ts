@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+import { readlink } from 'node:fs/promises'
+import type { ByteString } from '../bytes.js'
+import type { Holder, StaleEntry } from '../overlay/types.js'
+
+/** Something that stays stale although it was refreshed, and who keeps it so. */
+export interface Unresolved extends StaleEntry {
+  /** Milliseconds since the epoch. */
+  sinceMs: number
+  holders: Holder[]
+}
+
+const firstRetryMs = 20
+const lastRetryMs = 1_000
+/** Where no holder can be found, each retry costs the overlay its caches: rarely. */
+const lastBlindRetryMs = 60_000
+
+/** Staleness that is held, until who holds it lets go. */
+export class UnresolvedStaleness {
+  private readonly entries = new Map<string, Unresolved>()
+  private pins: { link: string; target: string }[] = []
+  private delayMs = firstRetryMs
+  private timer: NodeJS.Timeout | null = null
+
+  /** @param retry - Refreshes and looks again at {@link paths}; called when a holder has let go. */
+  constructor(private readonly retry: () => void) {}
+
+  get isEmpty(): boolean {
+    return this.entries.size === 0
+  }
+
+  list(): Unresolved[] {
+    return [...this.entries.values()]
+  }
+
+  paths(): ByteString[] {
+    return [...new Set(this.list().map((entry) => entry.path))]
+  }
+
+  /**
+   * Replaces what is known about `checked` paths by `entries`.
+   *
+   * @returns entries that were not known before
+   */
+  async update(
+    checked: Iterable<ByteString>,
+    entries: StaleEntry[],
+    holders: Holder[],
+  ): Promise<Unresolved[]> {
+    const before = new Map(this.entries)
+    for (const path of checked) {
+      for (const [key, entry] of this.entries) if (entry.path === path) this.entries.delete(key)
+    }
+    const added: Unresolved[] = []
+    for (const entry of entries) {
+      const key = `${entry.kind} ${entry.path}`
+      const known = before.get(key)
+      const unresolved = {
+        ...entry,
+        sinceMs: known?.sinceMs ?? Date.now(),
+        holders: pinning(holders, entry.path),
+      }
+      this.entries.set(key, unresolved)
+      if (known === undefined) added.push(unresolved)
+    }
+    await this.remember()
+    if (added.length > 0) this.delayMs = firstRetryMs
+    this.schedule()
+    return added
+  }
+
+  close(): void {
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.entries.clear()
+  }
+
+  private async remember(): Promise<void> {
+    const links = new Set(this.list().flatMap((entry) => entry.holders.map(procLink)))
+    this.pins = []
+    for (const link of links) {
+      const target = await readlink(link, 'latin1').catch(() => null)
+      if (target !== null) this.pins.push({ link, target })
+    }
+  }
+
+  private schedule(): void {
+    if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = null
+    if (this.isEmpty) return
+    this.timer = setTimeout(() => void this.look(), this.delayMs)
+    this.timer.unref()
+    this.delayMs = Math.min(this.delayMs * 1.5, this.pins.length > 0 ? lastRetryMs : lastBlindRetryMs)
+  }
+
+  private async look(): Promise<void> {
+    if ((await this.everyPinHolds()) && this.pins.length > 0) this.schedule()
+    else this.retry()
+  }
+
+  private async everyPinHolds(): Promise<boolean> {
+    for (const { link, target } of this.pins) {
+      if ((await readlink(link, 'latin1').catch(() => null)) !== target) return false
+    }
+    return true
+  }
+}
+
+/** Who pins `path`, or something below it: a dentry pins all its parents. */
+function pinning(holders: Holder[], path: ByteString): Holder[] {
+  const inside = `${path}/`
+  return holders.filter((holder) => path === '' || holder.path === path || holder.path.startsWith(inside))
+}
+
+function procLink(holder: Holder): string {
+  if (holder.via === 'fd') return `/proc/${holder.pid}/fd/${holder.fd}`
+  return holder.via === 'map' ? `/proc/${holder.pid}/exe` : `/proc/${holder.pid}/${holder.via}`
+}
