@@ -7,12 +7,6 @@ namespace lowerwatch {
 
 namespace {
 
-Napi::Array BytesListTo(Napi::Env env, const std::vector<std::string>& list) {
-  Napi::Array array = Napi::Array::New(env, list.size());
-  for (size_t i = 0; i < list.size(); i++) array.Set(static_cast<uint32_t>(i), BytesTo(env, list[i]));
-  return array;
-}
-
 }  // namespace
 
 bool ReadLayerOptions(const Napi::Value& value, Command& command) {
