@@ -99,6 +99,19 @@ void Tree::MarkGone(Node* node) {
 
 void Tree::LookAtAll() { Queue(root_, true); }
 
+void Tree::LookBelow(std::string_view path) {
+  Node* node = root_;
+  // The deepest directory that is known: its listing leads to the rest.
+  while (!path.empty()) {
+    size_t slash = path.find('/');
+    auto child = node->children.find(std::string(path.substr(0, slash)));
+    if (child == node->children.end()) break;
+    node = child->second;
+    path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
+  }
+  Queue(node, true);
+}
+
 bool Tree::Step() {
   if (queue_.empty()) RetryUnwatched();
   if (queue_.empty()) return false;
