@@ -242,6 +242,7 @@ void Watcher::EndThread() {
   } else {
     thread_.detach();
   }
+  wake_.reset();
 }
 
 }  // namespace lowerwatch
