@@ -262,6 +262,7 @@ void Watcher::EndThread() {
   } else {
     thread_.detach();
   }
+  wake_.reset();
 }
 
 }  // namespace lowerwatch
