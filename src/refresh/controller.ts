@@ -157,7 +157,7 @@ export class OverlayController implements ChangeSink {
     await this.turn()
     this.statistics.refreshes++
     try {
-      this.charge((await remount(this.overlay)) / 1e6)
+      await this.remount()
     } catch (error) {
       if (!this.policy.dropCaches || !isSyscallError(error)) throw error
       this.sayOnce('warn', `rung remount failed (${error.message}), falling to drop-caches`)
@@ -168,11 +168,16 @@ export class OverlayController implements ChangeSink {
     }
   }
 
+  private async remount(): Promise<void> {
+    this.charge((await remount(this.overlay)) / 1e6)
+  }
+
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
   private async verify(found: Examination): Promise<void> {
     this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
-    await this.conclude(names, await verify(this.overlay, found.stale, this.oracle))
+    const again = () => this.remount()
+    await this.conclude(names, await verify(this.overlay, found.stale, this.oracle, again))
     if (this.held.isDue && !this.closed) await this.look()
   }
 

@@ -88,10 +88,12 @@ export class HeldLooks {
     if (holders.length === 0) return
     const paths = new Set(holders.map((holder) => holder.path))
     const entries = await compareAll(this.overlay, paths, this.oracle)
-    look.entries.push(...entries.filter((entry) => entry.kind !== 'listing'))
     look.checked.push(...paths)
     const open = holders.filter((holder) => holder.directory && holder.via === 'fd')
     await this.list(new Map(open.map((holder) => [holder.path, []])), look)
+    // A listing of layers that still merge can be nudged; one of a layer that is gone is as stale as its dentry.
+    const mergedOnes = new Set(look.listings.map((listing) => listing.directory))
+    look.entries.push(...entries.filter(({ kind, path }) => kind !== 'listing' || !mergedOnes.has(path)))
   }
 }
 

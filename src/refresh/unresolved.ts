@@ -10,7 +10,7 @@ export interface Unresolved extends StaleEntry {
   holders: Holder[]
 }
 
-const firstRetryMs = 20
+const firstRetryMs = 2
 const lastRetryMs = 1_000
 /** Where no holder can be found, each retry costs the overlay its caches: rarely. */
 const lastBlindRetryMs = 60_000
