@@ -23,7 +23,7 @@
 namespace lowerwatch {
 
 struct Command {
-  enum class Kind { add, remove } kind = Kind::add;
+  enum class Kind { add, remove, rescan, flush } kind = Kind::add;
   // Number of the promise that this settles.
   uint64_t id = 0;
   int layer = 0;
@@ -31,6 +31,8 @@ struct Command {
   std::vector<Scope> scopes;
   std::vector<std::string> modifyNames;
   size_t maxDirectories = 0;
+  // Of rescan: a directory in the layer.
+  std::string directory;
 };
 
 struct Answer {

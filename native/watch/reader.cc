@@ -60,6 +60,7 @@ void Reader::Run() {
       }
     }
     Walk();
+    if (!flushes_.empty()) Flush();
     CheckRoots();
     Publish();
   }
@@ -73,10 +74,19 @@ bool Reader::TakeCommands() {
     commands.swap(mailbox_->commands);
   }
   for (const Command& command : commands) {
-    if (command.kind == Command::Kind::add) {
-      AddLayer(command);
-    } else {
-      RemoveLayer(command);
+    switch (command.kind) {
+      case Command::Kind::add:
+        AddLayer(command);
+        break;
+      case Command::Kind::remove:
+        RemoveLayer(command);
+        break;
+      case Command::Kind::rescan:
+        Rescan(command);
+        [[fallthrough]];
+      case Command::Kind::flush:
+        flushes_.push_back(command.id);
+        break;
     }
     RegisterSources();
   }
@@ -138,6 +148,27 @@ void Reader::Publish() {
   }
   mailbox_->counters.directoriesWatched = directories;
   mailbox_->counters.cachedHandles = handles_.size();
+}
+
+// The kernel queues an event within the call that makes the change: what was changed before the request is there to be
+// read. A walk can be refilled by what is read, so both are repeated until there is neither.
+void Reader::Flush() {
+  bool drained = false;
+  while (!drained) {
+    drained = (group_.fd() < 0 || ReadFanotify()) && (inotifyMarks_.fd() < 0 || ReadInotify());
+    for (auto& [id, layer] : layers_) {
+      if (layer->tree == nullptr || layer->tree->idle()) continue;
+      while (!layer->tree->idle()) layer->tree->Step();
+      if (!layer->tree->armedOnce) Armed(*layer);
+      drained = false;
+    }
+  }
+  for (uint64_t id : flushes_) {
+    Answer answer;
+    answer.id = id;
+    mailbox_->Reply(std::move(answer));
+  }
+  flushes_.clear();
 }
 
 void Reader::CheckRoots() {

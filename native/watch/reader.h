@@ -33,10 +33,12 @@ class Reader final : public Tree::Listener {
   void Walk();
   void Publish();
   void CheckRoots();
+  void Flush();
 
   // reader_layers.cc: commands
   void AddLayer(const Command& command);
   void RemoveLayer(const Command& command);
+  void Rescan(const Command& command);
   // Arms what can be armed at once; "" or the reason why this scope cannot be used.
   std::string Try(Layer& layer, Scope scope, bool last);
   std::string TryFilesystem(Layer& layer);
@@ -46,7 +48,8 @@ class Reader final : public Tree::Listener {
   LayerState StateOf(const Layer& layer) const;
 
   // reader_fanotify.cc
-  void ReadFanotify();
+  // False when there may be more to read.
+  bool ReadFanotify();
   void OnFanotify(const FanEvent& event);
   // False when the directory lies in no layer.
   bool OnRecord(const FanEvent& event, const FanRecord& record, uint32_t kinds);
@@ -62,7 +65,7 @@ class Reader final : public Tree::Listener {
   void Overflow(bool inotify);
 
   // reader_inotify.cc
-  void ReadInotify();
+  bool ReadInotify();
   void OnInotify(const InotifyEvent& event);
   void OnInotifyNode(const InotifyEvent& event, Node* node);
 
@@ -82,6 +85,8 @@ class Reader final : public Tree::Listener {
   std::vector<Layer*> filesystemLayers_;
   // Promises of layers whose first walk is under way.
   std::map<int, uint64_t> arming_;
+  // Promises that are kept when all that happened before them has been read and walked.
+  std::vector<uint64_t> flushes_;
   std::vector<Place> places_;
   std::vector<char> buffer_;
   int registeredFanotify_ = -1;

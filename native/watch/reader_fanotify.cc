@@ -34,15 +34,15 @@ std::string Join(const std::string& directory, std::string_view name) {
 
 }  // namespace
 
-void Reader::ReadFanotify() {
+bool Reader::ReadFanotify() {
   for (int i = 0; i < maxReads; i++) {
     ssize_t length = read(group_.fd(), buffer_.data(), buffer_.size());
     if (length < 0 && errno == EINTR) continue;
-    if (length < 0 && errno == EAGAIN) return;
+    if (length < 0 && errno == EAGAIN) return true;
     readAtNs_ = MonotonicNs();
     if (length <= 0) {
       Overflow(false);
-      return;
+      return true;
     }
     std::string_view bytes(buffer_.data(), static_cast<size_t>(length));
     FanEvent event;
@@ -51,6 +51,7 @@ void Reader::ReadFanotify() {
     // A format that we do not know hides events: as good as lost.
     if (decoded == Decoded::malformed) Overflow(false);
   }
+  return false;
 }
 
 void Reader::OnFanotify(const FanEvent& event) {

@@ -28,15 +28,15 @@ uint32_t KindsOf(uint32_t mask) {
 
 }  // namespace
 
-void Reader::ReadInotify() {
+bool Reader::ReadInotify() {
   for (int i = 0; i < maxReads; i++) {
     ssize_t length = read(inotifyMarks_.fd(), buffer_.data(), buffer_.size());
     if (length < 0 && errno == EINTR) continue;
-    if (length < 0 && errno == EAGAIN) return;
+    if (length < 0 && errno == EAGAIN) return true;
     readAtNs_ = MonotonicNs();
     if (length <= 0) {
       Overflow(true);
-      return;
+      return true;
     }
     std::string_view bytes(buffer_.data(), static_cast<size_t>(length));
     InotifyEvent event;
@@ -44,6 +44,7 @@ void Reader::ReadInotify() {
     while ((decoded = DecodeInotifyEvent(bytes, event)) == Decoded::event) OnInotify(event);
     if (decoded == Decoded::malformed) Overflow(true);
   }
+  return false;
 }
 
 void Reader::OnInotify(const InotifyEvent& event) {

@@ -137,6 +137,11 @@ void Reader::RemoveLayer(const Command& command) {
   mailbox_->Reply(std::move(answer));
 }
 
+void Reader::Rescan(const Command& command) {
+  auto found = layers_.find(command.layer);
+  if (found != layers_.end() && found->second->tree != nullptr) found->second->tree->LookBelow(command.directory);
+}
+
 // What lies in which layer changes with the layers.
 void Reader::CollectFilesystemLayers() {
   filesystemLayers_.clear();

@@ -27,7 +27,7 @@ Tree::Tree(Layer& layer, Marks& marks, Listener& listener) : layer_(layer), mark
 }
 
 Tree::~Tree() {
-  DropDetached();
+  for (auto& [cookie, node] : detached_) Drop(node);
   Drop(root_);
   for (Node* node : queue_) delete node;
 }
@@ -90,6 +90,7 @@ void Tree::DropDetached() {
   for (auto& [cookie, node] : detached_) Drop(node);
   detached_.clear();
   missed_ = false;
+  if (queue_.empty()) RetryUnwatched();
 }
 
 void Tree::MarkGone(Node* node) {
@@ -99,8 +100,20 @@ void Tree::MarkGone(Node* node) {
 
 void Tree::LookAtAll() { Queue(root_, true); }
 
+void Tree::LookBelow(std::string_view path) {
+  Node* node = root_;
+  // The deepest directory that is known: its listing leads to the rest.
+  while (!path.empty()) {
+    size_t slash = path.find('/');
+    auto child = node->children.find(std::string(path.substr(0, slash)));
+    if (child == node->children.end()) break;
+    node = child->second;
+    path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
+  }
+  Queue(node, true);
+}
+
 bool Tree::Step() {
-  if (queue_.empty()) RetryUnwatched();
   if (queue_.empty()) return false;
   Node* node = queue_.front();
   queue_.pop_front();
@@ -110,6 +123,7 @@ bool Tree::Step() {
   } else {
     Visit(node);
   }
+  if (queue_.empty()) RetryUnwatched();
   return true;
 }
 

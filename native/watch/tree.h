@@ -85,6 +85,8 @@ class Tree {
   void MarkGone(Node* node);
   // Events were lost: look at every directory.
   void LookAtAll();
+  // Something may have changed at or below `path` without an event.
+  void LookBelow(std::string_view path);
   // Visits one directory of the queue; false when there is none left.
   bool Step();
 

@@ -45,6 +45,7 @@ void RunReader(std::shared_ptr<Mailbox> mailbox, SharedFd wake, size_t maxHandle
 Napi::Function Watcher::Define(Napi::Env env) {
   return DefineClass(env, "Watcher",
                      {InstanceMethod<&Watcher::AddLayer>("addLayer"), InstanceMethod<&Watcher::RemoveLayer>("removeLayer"),
+                      InstanceMethod<&Watcher::Rescan>("rescan"), InstanceMethod<&Watcher::Flush>("flush"),
                       InstanceMethod<&Watcher::State>("layerState"), InstanceMethod<&Watcher::ReadCounters>("counters"),
                       InstanceMethod<&Watcher::Close>("close")});
 }
@@ -120,6 +121,25 @@ Napi::Value Watcher::RemoveLayer(const Napi::CallbackInfo& info) {
   command.kind = Command::Kind::remove;
   command.layer = info[0].As<Napi::Number>().Int32Value();
   return Send(env, std::move(command));
+}
+
+Napi::Value Watcher::Rescan(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!info[0].IsNumber() || !info[1].IsString()) {
+    Napi::TypeError::New(env, "expected a layer number and a directory").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  Command command;
+  command.kind = Command::Kind::rescan;
+  command.layer = info[0].As<Napi::Number>().Int32Value();
+  command.directory = BytesFrom(info[1]);
+  return Send(env, std::move(command));
+}
+
+Napi::Value Watcher::Flush(const Napi::CallbackInfo& info) {
+  Command command;
+  command.kind = Command::Kind::flush;
+  return Send(info.Env(), std::move(command));
 }
 
 Napi::Value Watcher::State(const Napi::CallbackInfo& info) {
@@ -242,6 +262,7 @@ void Watcher::EndThread() {
   } else {
     thread_.detach();
   }
+  wake_.reset();
 }
 
 }  // namespace lowerwatch

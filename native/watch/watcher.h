@@ -21,6 +21,8 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
  private:
   Napi::Value AddLayer(const Napi::CallbackInfo& info);
   Napi::Value RemoveLayer(const Napi::CallbackInfo& info);
+  Napi::Value Rescan(const Napi::CallbackInfo& info);
+  Napi::Value Flush(const Napi::CallbackInfo& info);
   Napi::Value State(const Napi::CallbackInfo& info);
   Napi::Value ReadCounters(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);

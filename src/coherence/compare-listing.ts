@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, display } from '../bytes.js'
+import { type ByteString, display, join } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { type DirectoryEntry, type Handle, native } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
@@ -79,7 +79,12 @@ export async function compareListings(overlay: OpenOverlay, listings: Listings):
   if (freshByLookup.length > 0) {
     entries.push({ path: directory, kind: 'listing', detail: describe(missing, extra, retyped) })
   }
-  const hidden = missing.filter((name) => !isShown(name))
+  // A name whose lookup fails is missing from the listing of a merged directory where inode numbers are looked up.
+  for (const name of missing) {
+    if (typeof shown.get(name) !== 'number') continue
+    entries.push({ path: join(directory, name), kind: 'replaced', detail: 'live lookup fails, fresh has it' })
+  }
+  const hidden = missing.filter((name) => shown.get(name) === null)
   if (hidden.length > 0) {
     entries.push({ path: directory, kind: 'unmerged', detail: describe(hidden, [], []) })
   }

@@ -185,6 +185,19 @@ describe('check on a stock kernel', () => {
         expect(await check(at)).toEqual([])
       })
 
+      it('a copied-up file that was renamed below: its other name shows the copy, or it cannot be reached', async () => {
+        const at = ready((lower) => writeFileSync(join(lower, 'old'), 'lower'))
+        const overlay = await open(at.merged)
+        writeFileSync(join(at.merged, 'old'), 'upper')
+        renameSync(join(at.lower, 'old'), join(at.lower, 'new'))
+        expect(readFileSync(join(at.merged, 'new'), 'utf8')).toBe('upper')
+        expect(await check(at)).toEqual(['replaced new'])
+        await native.reconfigure(overlay.lane, overlay.root, { readOnly: false })
+        expect(readFileSync(join(at.merged, 'new'), 'utf8')).toBe('lower')
+        expect(() => readFileSync(join(at.merged, 'old'))).toThrow('-116') // ESTALE has no name in Node
+        expect(await check(at, ['old', 'new'])).toEqual(['replaced old'])
+      })
+
       it('does not fill the cache', async () => {
         const at = ready((lower) => {
           for (const name of ['seen', 'unseen']) {
