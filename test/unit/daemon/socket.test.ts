@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: MIT
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createConnection, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, expect, it } from 'vitest'
 import { askDaemon } from '../../../src/daemon/client.js'
-import { lockOverlay } from '../../../src/daemon/lock.js'
+import { lockOverlay, takeLock } from '../../../src/daemon/lock.js'
 import { runtimeDirectory } from '../../../src/daemon/runtime.js'
 import { type ControlRequest, ControlSocket } from '../../../src/daemon/socket.js'
 import { LowerwatchError } from '../../../src/errors.js'
@@ -193,6 +202,26 @@ it('an overlay is served by one daemon', async () => {
   })
   lock.close()
   ;(await lockOverlay(device, '/merged')).close()
+  expect(readdirSync(runtimeDirectory())).toEqual([])
+})
+
+it('of many that want a lock one has it at a time', async () => {
+  const file = join(base, 'many.lock')
+  let holders = 0
+  let taken = 0
+  const worker = async () => {
+    while (taken < 100) {
+      const lock = await takeLock(file)
+      if (lock === null) continue
+      expect(++holders).toBe(1)
+      taken++
+      await new Promise(setImmediate)
+      holders--
+      lock.close()
+    }
+  }
+  await Promise.all(Array.from({ length: 5 }, worker))
+  expect(existsSync(file)).toBe(false)
 })
 
 it('there is no place for locks and socket but a private one', () => {
