@@ -7,7 +7,7 @@
       "include_dirs": [ "<!(node -p \"require('node-addon-api').include_dir\")", "native" ],
       "defines": [ "NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_FILE_OFFSET_BITS=64" ],
       "cflags": [ "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter", "-O2" ],
-      "cflags_cc!": [ "-std=gnu++17", "-std=gnu++20", "-fexceptions", "-frtti" ],
+      "cflags_cc!": [ "-std=gnu++17", "-fexceptions", "-frtti" ],
       "cflags_cc": [ "-std=gnu++20", "-fno-exceptions", "-fno-rtti" ],
       "ldflags": [ "-Wl,-z,relro,-z,now" ]
     }

@@ -413,8 +413,10 @@ export interface RawInotify {
 }
 
 export interface RawInotifyConstructor {
+  /** `persistent`: keeps the event loop alive until close(); default true. */
   new (
     onEvents: (events: { watch: number; mask: number; cookie: number; name: ByteString }[]) => void,
+    persistent?: boolean,
   ): RawInotify
 }
 

@@ -7,7 +7,9 @@ namespace lowerwatch {
 
 std::string ErrnoName(int number) {
   const char* name = strerrorname_np(number);
-  return name != nullptr ? name : "E" + std::to_string(number);
+  if (name != nullptr) return name;
+  std::string unknown("E");
+  return unknown.append(std::to_string(number));
 }
 
 Napi::Error ToJsError(Napi::Env env, const SysError& error) {

@@ -28,7 +28,7 @@ function build(done: (status: number) => void): Command {
     .description('Keeps overlay mounts coherent with lower layers that change underneath them.')
     .version(version(), '-V, --version')
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`lowerwatch: ${text.replace(/^error: /, '')}`) })
+    .configureOutput({ outputError: (text, write) => write(usageLine(text)) })
 
   const add = (name: keyof typeof load, description: string) =>
     program
@@ -73,6 +73,13 @@ function build(done: (status: number) => void): Command {
     .option(...json)
   add('demo', 'the main job, end to end, on throw-away overlays').option(...json)
   return program
+}
+
+function usageLine(text: string): string {
+  return `lowerwatch: ${text
+    .replace(/^error: /, '')
+    .trim()
+    .replace(/\s*\n\s*/g, ' ')}\n`
 }
 
 function version(): string {

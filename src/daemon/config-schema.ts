@@ -22,6 +22,7 @@ const overlayKeys = {
   'nudge-copy-up': v.optional(boolean),
   'refresh-share': v.optional(share),
   lowerdir: v.optional(v.pipe(paths, v.minLength(1, 'a list of at least one absolute path'))),
+  upperdir: v.optional(absolutePath),
   'data-only': v.optional(paths),
 }
 
@@ -131,6 +132,7 @@ function toConfig(given: v.InferOutput<typeof schema>): Config {
           nudgeCopyUp: table['nudge-copy-up'],
           refreshShare: table['refresh-share'],
           lowerdir: table.lowerdir?.map(toPath),
+          upperdir: table.upperdir === undefined ? undefined : toPath(table.upperdir),
           dataOnly: table['data-only']?.map(toPath),
         },
       ]),

@@ -35,15 +35,16 @@ export interface OverlayOverrides {
   nudge?: boolean | undefined
   nudgeCopyUp?: boolean | undefined
   refreshShare?: number | undefined
-  /** Absolute paths of the lower layers, for an overlay that was mounted with relative ones. */
+  /** Absolute paths of the layers, for an overlay that was mounted with relative ones. */
   lowerdir?: ByteString[] | undefined
+  upperdir?: ByteString | undefined
   dataOnly?: ByteString[] | undefined
 }
 
 export type OverlayConfig = Pick<
   Config,
   'refreshShare' | 'reconcileIntervalMs' | 'onVanish' | 'swap' | 'dropCaches' | 'nudge' | 'nudgeCopyUp'
-> & { lowerdir: ByteString[] | null; dataOnly: ByteString[] | null }
+> & { lowerdir: ByteString[] | null; upperdir: ByteString | null; dataOnly: ByteString[] | null }
 
 export function defaultConfig(): Config {
   return {
@@ -102,6 +103,7 @@ export function mergeForOverlay(config: Config, mountPoint: ByteString): Overlay
     nudge: own.nudge ?? config.nudge,
     nudgeCopyUp: own.nudgeCopyUp ?? config.nudgeCopyUp,
     lowerdir: own.lowerdir ?? null,
+    upperdir: own.upperdir ?? null,
     dataOnly: own.dataOnly ?? null,
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, display, join } from '../bytes.js'
+import { display, join } from '../bytes.js'
 import { isSyscallError, LowerwatchError } from '../errors.js'
 import { type Handle, Kind, type Lane, native } from '../native.js'
 import { discoverOverlays } from '../overlay/discover.js'

@@ -40,13 +40,6 @@ const revalidating = new Set([
   'vfat',
 ])
 
-/** kernfs gives no event for what the kernel itself creates and removes. */
-const kernfs = new Set(['cgroup', 'cgroup2', 'sysfs', 'resctrl'])
-
-export function isKernfs(fsType: string): boolean {
-  return kernfs.has(fsType)
-}
-
 /** Whether a layer on `mount` revalidates its dentries; an overlay does when one of its own layers does. */
 export function revalidates(mount: Mount, mounts: Mount[], depth = 0): boolean {
   if (revalidating.has(mount.fsType) || mount.fsType.startsWith('fuse.')) return true

@@ -74,13 +74,18 @@ export async function openLayer(
   position: Position,
 ): Promise<OpenLayer> {
   const { index, role } = position
+  const option = role === 'upper' ? 'upperdir' : role === 'data' ? 'data-only' : 'lowerdir'
   const fail = (why: string, hint: string, cause?: unknown) =>
     new LowerwatchError('LAYER_UNREACHABLE', `${role} layer ${display(position.path)} ${why}`, {
       hint,
       cause,
     })
   if (!position.path.startsWith('/')) {
-    throw fail('was given as a relative path', 'set `lowerdir` for this overlay in the configuration')
+    throw fail('was given as a relative path', `set \`${option}\` for this overlay in the configuration`)
+  }
+  // Means the descriptors of whoever mounted it; here it would lead to our own.
+  if (/^\/(proc\/(self|thread-self)|dev\/fd)\//.test(position.path)) {
+    throw fail('was given by a descriptor', `set \`${option}\` for this overlay in the configuration`)
   }
   const { handle, path } = await openPath(opened, overlay, position, fail)
   const stat = await statDirectory(opened.lane, handle, fail)

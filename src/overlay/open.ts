@@ -13,6 +13,7 @@ export { scanForRedirects } from './redirects.js'
 export interface OpenOptions {
   /** Absolute paths instead of those in the mount table, which are relative for some overlays. */
   lowerdir?: ByteString[] | undefined
+  upperdir?: ByteString | undefined
   dataOnly?: ByteString[] | undefined
 }
 
@@ -29,6 +30,7 @@ export async function openOverlay(
     ...given,
     lower: options.lowerdir ?? given.lower,
     dataOnly: options.dataOnly ?? given.dataOnly,
+    upper: given.upper === null ? null : (options.upperdir ?? given.upper),
   }
   const lane = new native.Lane(`overlay ${description.device}`)
   const opened = new Opened(lane)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-/** npm run bench. `--turns N` (5), `--no-write` prints only. */
+/** npm run bench. `--turns N` (5), `--without SYSTEM` leaves one out; `--no-write` prints only. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,7 +18,11 @@ import { report } from './report.js'
 import { allSystems, type System } from './systems.js'
 
 const { values } = parseArgs({
-  options: { turns: { type: 'string', default: '5' }, 'no-write': { type: 'boolean' } },
+  options: {
+    turns: { type: 'string', default: '5' },
+    'no-write': { type: 'boolean' },
+    without: { type: 'string', multiple: true, default: [] },
+  },
 })
 const turns = Number(values.turns)
 const say = (text: string) => process.stderr.write(`${text}\n`)
@@ -55,7 +59,8 @@ async function main(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'lowerwatch-bench-'))
   try {
     const poller = compile(directory, 'poller')
-    const systems = allSystems(compile(directory, 'floor'))
+    const floor = compile(directory, 'floor')
+    const systems = allSystems(floor).filter(({ name }) => !values.without.includes(name))
     const samples = await measureLatency(systems, poller)
     const cases = new Map<string, CaseResult[]>()
     for (const system of systems) {
@@ -63,7 +68,7 @@ async function main(): Promise<void> {
       cases.set(system.name, await measureCases(system))
     }
     say('ready time, memory, refreshes')
-    const resources = await measureResources(poller)
+    const resources = values.without.includes('lowerwatch') ? null : await measureResources(poller)
     const page = report({ samples, cases, resources, turns }, systems, 'npm run bench')
     process.stdout.write(page)
     if (values['no-write'] !== true) writeFileSync(join(projectRoot, 'docs', 'benchmarks.md'), page)

@@ -59,10 +59,11 @@ static long Size(const char *path) {
   return lstat(path, &s) == 0 ? (long)s.st_size : -1;
 }
 
-static void Replace(const struct scene *s, const char *name, int number, int size) {
-  const char *beside = Path(s->lower, ".new", number);
-  Put(beside, size);
-  if (rename(beside, Path(s->lower, name, number)) < 0) Die("rename");
+// The new file is written long before the change: the change is the rename alone.
+static void PutBeside(const struct scene *s, int number, int size) { Put(Path(s->lower, ".new", number), size); }
+
+static void Replace(const struct scene *s, const char *name, int number) {
+  if (rename(Path(s->lower, ".new", number), Path(s->lower, name, number)) < 0) Die("rename");
 }
 
 static bool Lists(const char *directory, const char *name) {
@@ -74,7 +75,7 @@ static bool Lists(const char *directory, const char *name) {
   return found;
 }
 
-// Before a round: fills the cache with what the change makes wrong. Exits if the overlay is not as expected.
+// Right before the change: fills the cache with what the change makes wrong. Exits if the overlay is not as expected.
 static void Warm(struct scene *s, const char *kind) {
   int n = s->round;
   if (strcmp(kind, "create") == 0 && Size(Path(s->overlay, "c", n)) >= 0) Die("create: is there already");
@@ -101,10 +102,13 @@ static long long Change(const struct scene *s, const char *kind) {
     close(fd);
     return changed;
   }
-  if (strcmp(kind, "replace") == 0) Replace(s, "r", 0, 2 + n % 2);
+  if (strcmp(kind, "replace") == 0) Replace(s, "r", 0);
   if (strcmp(kind, "remove") == 0 && unlink(Path(s->lower, "d", n)) < 0) Die("unlink");
   if (strcmp(kind, "burst") == 0)
-    for (int i = 0; i < kBurst; i++) Replace(s, "b", i, 2 + n % 2);
+    for (int i = 0; i < kBurst; i++) {
+      PutBeside(s, i, 2 + n % 2);
+      Replace(s, "b", i);
+    }
   return Now();
 }
 
@@ -145,13 +149,15 @@ int main(int argc, char **argv) {
   struct scene s = {argv[2], argv[3], 0, NULL};
   int rounds = atoi(argv[4]);
   long long timeout = atoll(argv[5]) * 1000000;
-  // The gap is what makes a change isolated: whoever serves the one before has gone quiet again.
+  // The gap is what makes a change isolated: whoever serves the one before it has gone quiet again, and drops
+  // nothing between the look that fills the cache and the change.
   long gap = atol(argv[6]);
   Prepare(&s, kind, rounds);
   Gap(200000);
   for (; s.round < rounds; s.round++) {
-    Warm(&s, kind);
+    if (strcmp(kind, "replace") == 0) PutBeside(&s, 0, 2 + s.round % 2);
     Gap(gap);
+    Warm(&s, kind);
     long long changed = Change(&s, kind), now;
     bool right;
     do {

@@ -6,7 +6,8 @@ import type { System } from './systems.js'
 export interface Results {
   samples: Map<string, Map<Kind, Sample[]>>
   cases: Map<string, CaseResult[]>
-  resources: Resources
+  /** Null when lowerwatch itself was left out. */
+  resources: Resources | null
   turns: number
 }
 
@@ -47,6 +48,7 @@ function latencyTable({ samples }: Results, systems: System[]): string {
 }
 
 function ratios({ samples }: Results): string[] {
+  if (!samples.has('lowerwatch')) return []
   const median = (name: string, kind: Kind) => percentile(samples.get(name)?.get(kind) ?? [], 0.5)
   return (['create', 'replace', 'remove'] as const).map((kind) => {
     const own = median('lowerwatch', kind)
@@ -100,6 +102,15 @@ function lateCases({ cases }: Results): string[] {
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
 const median = (values: number[]) => percentile(values, 0.5).toFixed(0)
 
+function costs(resources: Resources): string {
+  return `## Cost
+
+- Ready after ${median(resources.readyMs)} ms with one overlay, ${median(resources.readyTenMs)} ms with ten (median of ${resources.readyMs.length} starts, from the spawn of the process to the log's \`ready\`; longest ${Math.max(...resources.readyMs, ...resources.readyTenMs).toFixed(0)} ms).
+- Resident memory with ten overlays, after work: ${mebibytes(resources.residentBytes)}, at most ${mebibytes(resources.peakBytes)}.
+- ${resources.uncachedNames.toLocaleString('en')} changes to names that the overlay had not cached: ${resources.uncachedRefreshes} refreshes.
+`
+}
+
 /** The whole page, as docs/benchmarks.md has it. */
 export function report(results: Results, systems: System[], command: string): string {
   const { resources, turns } = results
@@ -125,10 +136,5 @@ The rows of \`test/integration/cases\` that a stock kernel gets wrong, on tmpfs 
 
 ${caseTable(results, systems)}
 ${late.length === 0 ? '' : `\nNot in time with lowerwatch:\n\n${late.join('\n')}\n`}
-## Cost
-
-- Ready after ${median(resources.readyMs)} ms with one overlay, ${median(resources.readyTenMs)} ms with ten (median of ${resources.readyMs.length} starts, from the spawn of the process to the log's \`ready\`; longest ${Math.max(...resources.readyMs, ...resources.readyTenMs).toFixed(0)} ms).
-- Resident memory with ten overlays, after work: ${mebibytes(resources.residentBytes)}, at most ${mebibytes(resources.peakBytes)}.
-- ${resources.uncachedNames.toLocaleString('en')} changes to names that the overlay had not cached: ${resources.uncachedRefreshes} refreshes.
-`
+${resources === null ? '' : costs(resources)}`
 }

@@ -6,7 +6,7 @@
  * system's rows at once.
  */
 import { afterAll, beforeAll, describe, expect, onTestFailed, test } from 'vitest'
-import { cases } from './cases/index.js'
+import { casesByFileSystem } from './cases/index.js'
 import { mountCase, openScene, whyNot } from './cases/scene.js'
 import type { Case, Scene } from './cases/types.js'
 import { Cleanup } from './fixture/cleanup.js'
@@ -19,8 +19,6 @@ import type { Overlay } from './fixture/overlay.js'
 /** Not the target (20 ms, bursts 100 ms; see docs/benchmarks.md) but what a loaded machine must still keep. */
 const limitMs = 1_000
 const burstLimitMs = 2_000
-
-const fileSystems: LowerFs[] = ['tmpfs', 'ext4', 'root', 'cgroup2']
 
 async function unresolved(daemon: Daemon, scene: Scene) {
   return (await daemon.overlay(scene.overlay.mountPoint)).unresolved
@@ -53,8 +51,7 @@ async function checkTree({ overlay, reader }: Scene, lowerFs: LowerFs): Promise<
   }
 }
 
-describe.each(fileSystems)('with the daemon, lower on %s', (lowerFs) => {
-  const rows = cases.filter((row) => row.lowerFs.includes(lowerFs))
+describe.each(casesByFileSystem)('with the daemon, lower on $lowerFs', ({ lowerFs, rows }) => {
   const overlays = new Map<Case, Overlay>()
   const cleanup = new Cleanup()
   let daemon: Daemon
@@ -73,7 +70,7 @@ describe.each(fileSystems)('with the daemon, lower on %s', (lowerFs) => {
 
   afterAll(() => cleanup.run(), 60_000)
 
-  test.for(rows)('$name', async (row, { skip }) => {
+  test.for(rows)('$name', { timeout: 30_000 }, async (row, { skip }) => {
     const overlay = overlays.get(row)
     if (overlay === undefined) return skip(await whyNot(row, lowerFs))
     const logged = daemon.log.length

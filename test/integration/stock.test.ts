@@ -5,15 +5,11 @@
  * coherence.test.ts can fail. That the rows ask for the right thing is shown on a fresh mount of the same layers.
  */
 import { describe, expect, test } from 'vitest'
-import { cases } from './cases/index.js'
+import { casesByFileSystem } from './cases/index.js'
 import { checkFresh, mountCase, openScene, whyNot } from './cases/scene.js'
-import type { LowerFs } from './fixture/lowers.js'
 
-const fileSystems: LowerFs[] = ['tmpfs', 'ext4', 'root', 'cgroup2']
-
-describe.each(fileSystems)('without the daemon, lower on %s', (lowerFs) => {
-  const rows = cases.filter((row) => row.lowerFs.includes(lowerFs))
-  test.for(rows)('$name', async (row, { skip }) => {
+describe.each(casesByFileSystem)('without the daemon, lower on $lowerFs', ({ lowerFs, rows }) => {
+  test.for(rows)('$name', { timeout: 30_000 }, async (row, { skip }) => {
     const reason = await whyNot(row, lowerFs)
     skip(reason !== '', reason)
     const overlay = await mountCase(row, lowerFs)

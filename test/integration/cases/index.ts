@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import type { LowerFs } from '../fixture/lowers.js'
 import { attributeCases } from './attributes.js'
 import { burstCases } from './bursts.js'
 import { cgroupCases } from './cgroups.js'
@@ -23,5 +24,13 @@ const all: Case[] = [
 
 const wanted = new RegExp(process.env.LOWERWATCH_CASE ?? '')
 
+const fileSystems: LowerFs[] = ['tmpfs', 'ext4', 'root', 'cgroup2']
+
 export const cases: Case[] = all.filter((row) => wanted.test(row.name))
+
+/** The rows of each file system, where there are any. */
+export const casesByFileSystem = fileSystems
+  .map((lowerFs) => ({ lowerFs, rows: cases.filter((row) => row.lowerFs.includes(lowerFs)) }))
+  .filter(({ rows }) => rows.length > 0)
+
 export type { Case, Scene } from './types.js'

@@ -3,6 +3,7 @@
 /** Brings one row to the moment before its change. */
 import { Actor, unprivilegedReader } from '../fixture/actor.js'
 import { Cleanup } from '../fixture/cleanup.js'
+import { inUserNamespace } from '../fixture/environment.js'
 import type { Verdict } from '../fixture/eventually.js'
 import { type LowerFs, whyUnavailable } from '../fixture/lowers.js'
 import { makeOverlay, type Overlay } from '../fixture/overlay.js'
@@ -15,6 +16,7 @@ export async function whyNot(row: Case, lowerFs: LowerFs): Promise<string> {
     if (reader === null) return 'this user namespace has one user only'
     await reader.stop()
   }
+  if (row.needsPrivileges === true && inUserNamespace) return 'not in a user namespace'
   return whyUnavailable(lowerFs)
 }
 

@@ -144,6 +144,32 @@ export const stackCases: Case[] = [
   },
   {
     ...base,
+    name: 'directory that the upper redirects gains and loses files under its old name',
+    lowers: 1,
+    options: ['redirect_dir=on'],
+    needsPrivileges: true,
+    layers: async (o, changer) => {
+      directory(o.low(1, 'from'), o.up('to'))
+      put(o.low(1, 'from/old'), 'old')
+      await changer.setXattr(o.up('to'), 'trusted.overlay.redirect', '/from')
+      await changer.whiteout(o.up('from'))
+    },
+    warm: ({ overlay }) =>
+      touch(overlay.at('to'), overlay.at('to/old'), overlay.at('to/new'), overlay.at('from')),
+    change: ({ overlay }) => {
+      put(overlay.low(1, 'from/new'), 'new')
+      remove(overlay.low(1, 'from/old'))
+    },
+    check: ({ overlay }) =>
+      first(
+        holds(overlay.at('to/new'), 'new'),
+        absent(overlay.at('to/old')),
+        lists(overlay.at('to'), ['new']),
+        absent(overlay.at('from')),
+      ),
+  },
+  {
+    ...base,
     name: 'overlay on overlay: a change below the inner one shows through both',
     lowers: 1,
     nested: true,

@@ -51,6 +51,8 @@ export interface Case {
   stockCoherent?: boolean
   /** Needs a second user (a reader without privileges, or an owner to give a file to). */
   needsUnprivileged?: boolean
+  /** Needs `trusted.` attributes or options that a user namespace may not set. */
+  needsPrivileges?: boolean
   /** Thousands of changes at once: the time is counted from the end of the last. */
   burst?: boolean
 }

@@ -46,6 +46,7 @@ swap = "auto"
 nudge = true
 refresh-share = 1
 lowerdir = ["/l1", "/l2"]
+upperdir = "/u"
 data-only = ["/d"]
 `)
     expect(parsed).toMatchObject({
@@ -71,6 +72,7 @@ data-only = ["/d"]
       nudge: true,
       nudgeCopyUp: true,
       lowerdir: ['/l1', '/l2'],
+      upperdir: '/u',
       dataOnly: ['/d'],
     })
     expect(mergeForOverlay(parsed, '/other')).toMatchObject({ onVanish: 'archive', lowerdir: null })

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * Seeded random operations in two lowers and through the overlay, with readers and holders. At every quiet moment
+ * the live overlay is what a fresh mount of the same layers is; what a holder keeps stale is named, and nothing
+ * else is. LOWERWATCH_RANDOM_SEED and LOWERWATCH_RANDOM_OPS replay or lengthen a run.
+ */
+import { readdirSync } from 'node:fs'
+import { expect, test } from 'vitest'
+import { Actor, unprivilegedReader } from './fixture/actor.js'
+import { Cleanup } from './fixture/cleanup.js'
+import { compareTrees } from './fixture/compare.js'
+import { type Daemon, pathOf, startDaemon } from './fixture/daemon.js'
+import { eventually } from './fixture/eventually.js'
+import { makeOverlay, type Overlay } from './fixture/overlay.js'
+import { Holders } from './random/holders.js'
+import { operate, type Stage } from './random/operations.js'
+import { Seeded } from './random/seeded.js'
+
+const seed = Number(process.env.LOWERWATCH_RANDOM_SEED ?? Date.now() % 2 ** 31)
+const operations = Number(process.env.LOWERWATCH_RANDOM_OPS ?? 1_500)
+const betweenQuiet = 50
+/** How long a holder's release may take to be noticed. */
+const quietLimitMs = 5_000
+const logTail = 120
+
+interface Run {
+  overlay: Overlay
+  daemon: Daemon
+  reader: Actor | null
+  holders: Holders
+}
+
+const isAtOrBelow = (path: string, top: string) => path === top || path.startsWith(`${top}/`)
+
+/** Null when every difference is under a named path, and everything named has one of our holders. */
+async function checkQuiet({ overlay, daemon, reader, holders }: Run): Promise<string | null> {
+  const { unresolved } = await daemon.overlay(overlay.mountPoint)
+  const strangers = unresolved.find(({ holders: named }) => !named.some(({ pid }) => holders.pids.has(pid)))
+  if (strangers !== undefined) return `named without a holder: ${JSON.stringify(strangers)}`
+  const fresh = overlay.fresh()
+  try {
+    const differences = await compareTrees(overlay.mountPoint, fresh.overlay.mountPoint, { reader })
+    const explained = (path: string) =>
+      unresolved.some(({ path: named, kind }) =>
+        kind === 'listing' ? pathOf(named) === path : isAtOrBelow(path, pathOf(named)),
+      )
+    const unexplained = differences.filter(({ path }) => !explained(path))
+    if (unexplained.length > 0) {
+      return `${JSON.stringify(unexplained.slice(0, 5))}, named are ${JSON.stringify(unresolved)}`
+    }
+    for await (const { path, names } of holders.listings()) {
+      if (explained(path) || unresolved.some(({ path: named }) => isAtOrBelow(path, pathOf(named)))) continue
+      const right = readdirSync(fresh.overlay.at(path), 'latin1').sort()
+      if (JSON.stringify(names) !== JSON.stringify(right)) {
+        return `a holder of ${JSON.stringify(path)} reads ${JSON.stringify(names)}, not ${JSON.stringify(right)}`
+      }
+    }
+    return null
+  } finally {
+    fresh.unmount()
+  }
+}
+
+test(`the same operations without the daemon leave differences, seed ${seed}`, async () => {
+  const cleanup = new Cleanup()
+  try {
+    const overlay = await makeOverlay({ lowers: 2, upper: true, lowerFs: 'tmpfs' })
+    cleanup.defer('overlay', () => overlay.unmount())
+    const changer = new Actor()
+    cleanup.defer('changer', () => changer.stop())
+    const stage: Stage = { random: new Seeded(seed), overlay, changer, count: 0, done: 0, choice: 0 }
+    const differ = async () => {
+      const fresh = overlay.fresh()
+      try {
+        return (await compareTrees(overlay.mountPoint, fresh.overlay.mountPoint)).length > 0
+      } finally {
+        fresh.unmount()
+      }
+    }
+    for (let next = betweenQuiet; !(await differ()); next += betweenQuiet) {
+      if (next > 500) expect.fail('no difference: the random test could not fail')
+      while (stage.done < next) await operate(stage)
+    }
+  } finally {
+    await cleanup.run()
+  }
+})
+
+test(`${operations} random operations, seed ${seed}`, { timeout: 60_000 + operations * 100 }, async () => {
+  const cleanup = new Cleanup()
+  const log: string[] = []
+  try {
+    const overlay = await makeOverlay({ lowers: 2, upper: true, lowerFs: 'tmpfs' })
+    cleanup.defer('overlay', () => overlay.unmount())
+    const daemon = await startDaemon([overlay.mountPoint])
+    cleanup.defer('daemon', () => daemon.stop())
+    const reader = await unprivilegedReader()
+    cleanup.defer('reader', () => reader?.stop())
+    const changer = new Actor()
+    cleanup.defer('changer', () => changer.stop())
+    const holders = new Holders(overlay)
+    cleanup.defer('holders', () => holders.letGo())
+    const run: Run = { overlay, daemon, reader, holders }
+    const stage: Stage = { random: new Seeded(seed), overlay, changer, count: 0, done: 0, choice: 0 }
+
+    const quiet = async () => {
+      await daemon.settle()
+      const { wrong } = await eventually(() => checkQuiet(run), { withinMs: quietLimitMs })
+      if (wrong === null) return
+      const tail = log.slice(-logTail).join('\n')
+      const said = daemon.log.slice(-20).join('\n')
+      expect.fail(
+        `seed ${seed}, after ${stage.done} operations: ${wrong}\n${tail}\nthe daemon's log:\n${said}`,
+      )
+    }
+
+    for (let next = betweenQuiet; stage.done < operations; ) {
+      log.push(await operate(stage))
+      if (stage.random.below(50) === 0) log.push(await holders.act(stage.random))
+      if (stage.done < next) continue
+      next += betweenQuiet
+      await quiet()
+    }
+    await holders.letGo()
+    await quiet()
+    const { unresolved } = await daemon.overlay(overlay.mountPoint)
+    expect(unresolved, `seed ${seed}: nothing is held any more`).toEqual([])
+  } finally {
+    await cleanup.run()
+  }
+})
