@@ -45,6 +45,13 @@ export function listedNames({ live, fresh }: Listings): Set<ByteString> {
   return names
 }
 
+/** The same names with the same types, whatever the inode numbers. */
+export function listTheSame({ live, fresh }: Listings): boolean {
+  if (live === null || fresh === null) return live === fresh
+  const types = new Map(live.map((entry) => [entry.name, entry.type]))
+  return live.length === fresh.length && fresh.every(({ name, type }) => types.get(name) === type)
+}
+
 /**
  * What a difference between the listings means. The listing of a merged directory is cached while somebody holds
  * it, and a lookup does not use it: so a lookup of the names that differ tells whether the listing is at fault
