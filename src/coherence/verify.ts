@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-import { join } from '../bytes.js'
+import { type ByteString, join, split } from '../bytes.js'
+import { Cached, native } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
-import { comparePath } from './compare.js'
+import { isDirectory } from './classify.js'
+import { Comparison, comparePath } from './compare.js'
 import { type StaleName, stillCached } from './examine.js'
 import type { Oracle } from './oracle.js'
 
@@ -35,15 +37,31 @@ export async function verify(
   )
 }
 
-/** Every stale entry at these paths, by comparison with a fresh mount. */
+/**
+ * Every stale entry at these paths, by comparison with a fresh mount. Of a directory that looks right itself the
+ * names in it are compared too: one that is pinned keeps the layers that it merged.
+ */
 export async function compareAll(
   overlay: OpenOverlay,
-  paths: Iterable<string>,
+  paths: Iterable<ByteString>,
   oracle: () => Promise<Oracle>,
 ): Promise<StaleEntry[]> {
   const entries: StaleEntry[] = []
   const fresh = await oracle()
   await fresh.forget()
-  for (const path of new Set(paths)) entries.push(...(await comparePath(overlay, fresh, path)))
+  const comparison = new Comparison(overlay, fresh)
+  for (const path of new Set(paths)) {
+    const own = await comparePath(overlay, fresh, path, comparison)
+    entries.push(...own)
+    if (own.length > 0 || !(await isCachedDirectory(overlay, path))) continue
+    entries.push(...(await comparison.directory(path, [])).entries)
+  }
   return entries
+}
+
+async function isCachedDirectory(overlay: OpenOverlay, path: ByteString): Promise<boolean> {
+  const { directory, name } = split(path)
+  if (path !== '' && native.probeCached(overlay.root, directory, [name])[0] !== Cached.positive) return false
+  const stat = await native.statAt(overlay.lane, overlay.root, path)
+  return stat !== null && isDirectory(stat)
 }

@@ -39,6 +39,7 @@ export class OverlayManager {
   readonly stream: ChangeStream
   private readonly lane: Lane = new native.Lane('mounts')
   private syncing: Promise<void> = Promise.resolve()
+  private looking: Promise<void> = Promise.resolve()
   /** Overlays that could not be taken, and were reported. */
   private readonly refused = new Set<string>()
 
@@ -156,13 +157,21 @@ export class OverlayManager {
         throw isSyscallError(error, 'EPERM') ? notPermitted(name, error) : error
       }
       this.managed.set(device, { settings, controller, watch, lock })
-      controller.markDirty('what changed before the watch is not known')
+      this.lookForHeld(controller)
       await Promise.race([this.learnRedirects(overlay, controller), afterMs(redirectPatienceMs)])
     } catch (error) {
       lock?.close()
       overlay.close()
       throw error
     }
+  }
+
+  /**
+   * What was pinned before the watch may be stale; the remount cured the rest. One overlay after the other: each
+   * takes a look at every process, and none of it may delay a change.
+   */
+  private lookForHeld(controller: OverlayController): void {
+    this.looking = this.looking.then(() => controller.lookForHeld()).catch(() => {})
   }
 
   private async release(device: string): Promise<void> {

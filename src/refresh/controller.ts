@@ -87,6 +87,13 @@ export class OverlayController implements ChangeSink {
     await (await this.freshMount)?.forget()
   }
 
+  /** Looks for what holders have kept stale since before the watch. */
+  async lookForHeld(): Promise<void> {
+    this.held.addEverything()
+    this.flush()
+    await this.settled()
+  }
+
   /** Everything may be stale: changes from before the watch, or that nobody counted. */
   markDirty(reason: string): void {
     this.pending.addDirty(reason, native.monotonicNs())

@@ -46,6 +46,10 @@ export class HeldLooks {
     }
   }
 
+  addEverything(): void {
+    this.everything = true
+  }
+
   get isEmpty(): boolean {
     return !this.everything && this.directories.size === 0
   }
