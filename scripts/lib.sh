@@ -29,3 +29,11 @@ find_namespace() {
     return 1
   fi
 }
+
+# Locks and control sockets of what runs here are kept apart from those of the machine, in a directory that goes
+# with the script. Not everybody has /run or XDG_RUNTIME_DIR to write to.
+own_runtime_directory() {
+  RUNTIME_DIRECTORY=$(mktemp -d)
+  export RUNTIME_DIRECTORY
+  trap 'rm -rf "$RUNTIME_DIRECTORY"' EXIT
+}
