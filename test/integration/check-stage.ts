@@ -36,12 +36,16 @@ export const whyNoRoot = inUserNamespace ? '(needs real root: file handles, othe
 export function scratch(): string {
   const directory = temporaryDirectory('check')
   run('mount', '-t', 'tmpfs', 'scratch', directory)
-  afterAll(() => {
+  const remove = () => {
+    done()
     for (const { mountPoint } of mountLines().reverse())
       if (mountPoint === directory || mountPoint.startsWith(`${directory}/`))
         spawnSync('umount', ['-l', mountPoint])
     rmSync(directory, { recursive: true, force: true })
-  })
+  }
+  // A group of which every test is skipped has no end to hook.
+  const done = onExit(remove)
+  afterAll(remove)
   return directory
 }
 
@@ -60,7 +64,8 @@ export function stage(base: string, kind: LowerKind): Stage {
   const own = join(base, `stage-${count++}`)
   const at = (name: string) => join(own, name)
   for (const name of ['upper', 'work', 'merged']) mkdirSync(at(name), { recursive: true })
-  const lower = kind === 'cgroup2' ? join(cgroup2().path, `lowerwatch-check-${process.pid}-${count}`) : at('lower')
+  const lower =
+    kind === 'cgroup2' ? join(cgroup2().path, `lowerwatch-check-${process.pid}-${count}`) : at('lower')
   mkdirSync(lower)
   if (kind === 'cgroup2') onTestFinished(() => removeCgroup(Buffer.from(lower)))
   if (kind === 'tmpfs') run('mount', '-t', 'tmpfs', 'lower', lower)
