@@ -36,16 +36,12 @@ export const whyNoRoot = inUserNamespace ? '(needs real root: file handles, othe
 export function scratch(): string {
   const directory = temporaryDirectory('check')
   run('mount', '-t', 'tmpfs', 'scratch', directory)
-  const remove = () => {
-    done()
+  afterAll(() => {
     for (const { mountPoint } of mountLines().reverse())
       if (mountPoint === directory || mountPoint.startsWith(`${directory}/`))
         spawnSync('umount', ['-l', mountPoint])
     rmSync(directory, { recursive: true, force: true })
-  }
-  // A group of which every test is skipped has no end to hook.
-  const done = onExit(remove)
-  afterAll(remove)
+  })
   return directory
 }
 
