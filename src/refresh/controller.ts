@@ -17,11 +17,13 @@ import type { RefreshPolicy } from './policy.js'
 import { remount } from './remount.js'
 import { RefreshStatistics } from './statistics.js'
 import { swap } from './swap.js'
-import { UnresolvedStaleness } from './unresolved.js'
+import { type Checked, UnresolvedStaleness } from './unresolved.js'
 import { applyVanish } from './vanish.js'
 
 export interface ControllerEvents {
   log(level: 'debug' | 'info' | 'warn', message: string, fields?: Record<string, unknown>): void
+  /** Overlays that have this one as a layer pin its dentries: they must forget first. */
+  beforeRefresh(): Promise<void>
   /** The changes have been served: overlays that have this one as a layer are next. */
   served(changes: LowerChanges): void
   /** The overlay has been replaced by a fresh one at the same place. */
@@ -77,6 +79,12 @@ export class OverlayController implements ChangeSink {
       const { directory, name } = change
       this.vanished.set(join(directory, name), { directory, name })
     }
+  }
+
+  /** Drops what this overlay, and the fresh mount it is compared with, pin of the overlays below. */
+  async forget(): Promise<void> {
+    await this.remount()
+    await (await this.freshMount)?.forget()
   }
 
   /** Everything may be stale: changes from before the watch, or that nobody counted. */
@@ -157,7 +165,7 @@ export class OverlayController implements ChangeSink {
     await this.turn()
     this.statistics.refreshes++
     try {
-      this.charge((await remount(this.overlay)) / 1e6)
+      await this.remount()
     } catch (error) {
       if (!this.policy.dropCaches || !isSyscallError(error)) throw error
       this.sayOnce('warn', `rung remount failed (${error.message}), falling to drop-caches`)
@@ -168,11 +176,18 @@ export class OverlayController implements ChangeSink {
     }
   }
 
+  private async remount(): Promise<void> {
+    await this.events.beforeRefresh()
+    this.charge((await remount(this.overlay)) / 1e6)
+  }
+
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
   private async verify(found: Examination): Promise<void> {
     this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
-    await this.conclude(names, await verify(this.overlay, found.stale, this.oracle))
+    const again = () => this.remount()
+    const left = await verify(this.overlay, found.stale, this.oracle, again)
+    await this.conclude({ paths: new Set(names), listings: new Set() }, left)
     if (this.held.isDue && !this.closed) await this.look()
   }
 
@@ -195,7 +210,7 @@ export class OverlayController implements ChangeSink {
   }
 
   /** Swaps the overlay when something is left and that is possible; else says what is left, and who holds it. */
-  private async conclude(checked: ByteString[], left: StaleEntry[]): Promise<void> {
+  private async conclude(checked: Checked, left: StaleEntry[]): Promise<void> {
     if (left.length > 0 && (await this.trySwap())) return
     if (left.length > 0 || !this.unresolved.isEmpty) await this.report(checked, left)
   }
@@ -219,7 +234,7 @@ export class OverlayController implements ChangeSink {
     return true
   }
 
-  private async report(checked: ByteString[], left: StaleEntry[]): Promise<void> {
+  private async report(checked: Checked, left: StaleEntry[]): Promise<void> {
     const { holders } = left.length > 0 ? await findHolders(this.overlay) : { holders: [] }
     const added = await this.unresolved.update(checked, left, holders)
     for (const { path, kind, detail, holders: pins } of added) {
@@ -239,7 +254,7 @@ export class OverlayController implements ChangeSink {
     const paths = this.unresolved.paths()
     await this.refresh()
     const left = await compareAll(this.overlay, paths, this.oracle)
-    await this.report(paths, left)
+    await this.report({ paths: new Set(paths), listings: new Set() }, left)
   }
 
   private async applyVanish(): Promise<void> {

@@ -10,8 +10,7 @@ import { Budget } from './budget.js'
 
 /** What a look found. */
 export interface Look {
-  /** Paths that were looked at. */
-  checked: ByteString[]
+  checked: { paths: Set<ByteString>; listings: Set<ByteString> }
   /** Pinned dentries that are stale. */
   entries: StaleEntry[]
   /** Held listings that are stale, and may be cured by a nudge. */
@@ -64,7 +63,7 @@ export class HeldLooks {
 
   /** Makes the looks whose budget allows it. */
   async look(): Promise<Look> {
-    const look: Look = { checked: [], entries: [], listings: [] }
+    const look: Look = { checked: { paths: new Set(), listings: new Set() }, entries: [], listings: [] }
     if (this.directories.size > 0 && this.listingBudget.waitMs() === 0) {
       const directories = new Map([...this.directories].map(([directory, names]) => [directory, [...names]]))
       this.directories = new Map()
@@ -78,8 +77,9 @@ export class HeldLooks {
   }
 
   private async list(directories: Map<ByteString, ByteString[]>, look: Look): Promise<void> {
-    look.listings.push(...(await staleListings(this.overlay, directories, this.oracle)))
-    look.checked.push(...directories.keys())
+    const { checked, stale } = await staleListings(this.overlay, directories, this.oracle)
+    look.listings.push(...stale)
+    for (const directory of checked) look.checked.listings.add(directory)
   }
 
   /** Everything that a process has open: the only listings that can be held, the only dentries that can be pinned. */
@@ -88,10 +88,12 @@ export class HeldLooks {
     if (holders.length === 0) return
     const paths = new Set(holders.map((holder) => holder.path))
     const entries = await compareAll(this.overlay, paths, this.oracle)
-    look.entries.push(...entries.filter((entry) => entry.kind !== 'listing'))
-    look.checked.push(...paths)
+    for (const path of paths) look.checked.paths.add(path)
     const open = holders.filter((holder) => holder.directory && holder.via === 'fd')
     await this.list(new Map(open.map((holder) => [holder.path, []])), look)
+    // A listing of layers that still merge can be nudged; one of a layer that is gone is as stale as its dentry.
+    const mergedOnes = new Set(look.listings.map((listing) => listing.directory))
+    look.entries.push(...entries.filter(({ kind, path }) => kind !== 'listing' || !mergedOnes.has(path)))
   }
 }
 

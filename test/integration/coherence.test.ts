@@ -51,53 +51,60 @@ async function checkTree({ overlay, reader }: Scene, lowerFs: LowerFs): Promise<
   }
 }
 
-describe.each(casesByFileSystem)('with the daemon, lower on $lowerFs', ({ lowerFs, rows }) => {
-  const overlays = new Map<Case, Overlay>()
-  const cleanup = new Cleanup()
-  let daemon: Daemon
+describe.each(casesByFileSystem.map(({ lowerFs, rows }) => [lowerFs, rows] as const))(
+  'with the daemon, lower on %s',
+  (lowerFs, rows) => {
+    const overlays = new Map<Case, Overlay>()
+    const cleanup = new Cleanup()
+    let daemon: Daemon
 
-  beforeAll(async () => {
-    for (const row of rows) {
-      if ((await whyNot(row, lowerFs)) !== '') continue
-      const overlay = await mountCase(row, lowerFs)
-      cleanup.defer(overlay.mountPoint, () => overlay.unmount())
-      overlays.set(row, overlay)
-    }
-    if (overlays.size === 0) return
-    daemon = await startDaemon([...overlays.values()].flatMap((overlay) => overlay.mountPoints))
-    cleanup.defer('daemon', () => daemon.stop())
-  }, 60_000)
-
-  afterAll(() => cleanup.run(), 60_000)
-
-  test.for(rows)('$name', { timeout: 30_000 }, async (row, { skip }) => {
-    const overlay = overlays.get(row)
-    if (overlay === undefined) return skip(await whyNot(row, lowerFs))
-    const logged = daemon.log.length
-    onTestFailed(() => console.error(`the daemon's log:\n${daemon.log.slice(logged).join('\n')}`))
-    const { scene, close } = await openScene(row, overlay)
-    try {
-      await row.change(scene)
-      const withinMs = row.burst === true ? burstLimitMs : limitMs
-      const check = () => row.check(scene)
-      if (row.expect === 'coherent-after-holder') {
-        const named = await eventually(() => checkNamed(row, daemon, scene), { withinMs: 5_000 })
-        expect(named.wrong, 'unresolved staleness in status').toBeNull()
-        expect(await check(), 'stale while it is held').not.toBeNull()
-        await scene.holder?.stop()
-        scene.holder = null
+    beforeAll(async () => {
+      for (const row of rows) {
+        if ((await whyNot(row, lowerFs)) !== '') continue
+        const overlay = await mountCase(row, lowerFs)
+        cleanup.defer(overlay.mountPoint, () => overlay.unmount())
+        overlays.set(row, overlay)
       }
-      const { wrong, latencyMs, looks } = await eventually(check, { withinMs })
-      expect(wrong, `after ${Math.round(latencyMs)} ms and ${looks} looks`).toBeNull()
-      await daemon.settle()
-      expect(await check(), 'right, and stays right').toBeNull()
-      expect(await checkTree(scene, lowerFs), 'against a fresh mount').toBeNull()
-      if (row.expect === 'coherent-after-holder') {
-        const left = () => unresolved(daemon, scene).then((entries) => entries[0]?.kind ?? null)
-        expect((await eventually(left, { withinMs: 5_000 })).wrong, 'still named').toBeNull()
-      }
-    } finally {
-      await close()
-    }
-  })
-})
+      if (overlays.size === 0) return
+      daemon = await startDaemon([...overlays.values()].flatMap((overlay) => overlay.mountPoints))
+      cleanup.defer('daemon', () => daemon.stop())
+    }, 60_000)
+
+    afterAll(() => cleanup.run(), 60_000)
+
+    test.for(rows.map((row) => [row.name, row] as const))(
+      '%s',
+      { timeout: 30_000 },
+      async ([, row], { skip }) => {
+        const overlay = overlays.get(row)
+        if (overlay === undefined) return skip(await whyNot(row, lowerFs))
+        const logged = daemon.log.length
+        onTestFailed(() => console.error(`the daemon's log:\n${daemon.log.slice(logged).join('\n')}`))
+        const { scene, close } = await openScene(row, overlay)
+        try {
+          await row.change(scene)
+          const withinMs = row.burst === true ? burstLimitMs : limitMs
+          const check = () => row.check(scene)
+          if (row.expect === 'coherent-after-holder') {
+            const named = await eventually(() => checkNamed(row, daemon, scene), { withinMs: 5_000 })
+            expect(named.wrong, 'unresolved staleness in status').toBeNull()
+            expect(await check(), 'stale while it is held').not.toBeNull()
+            await scene.holder?.stop()
+            scene.holder = null
+          }
+          const { wrong, latencyMs, looks } = await eventually(check, { withinMs })
+          expect(wrong, `after ${Math.round(latencyMs)} ms and ${looks} looks`).toBeNull()
+          await daemon.settle()
+          expect(await check(), 'right, and stays right').toBeNull()
+          expect(await checkTree(scene, lowerFs), 'against a fresh mount').toBeNull()
+          if (row.expect === 'coherent-after-holder') {
+            const left = () => unresolved(daemon, scene).then((entries) => entries[0]?.kind ?? null)
+            expect((await eventually(left, { withinMs: 5_000 })).wrong, 'still named').toBeNull()
+          }
+        } finally {
+          await close()
+        }
+      },
+    )
+  },
+)

@@ -64,6 +64,27 @@ const topDirectoryAdded: Case = {
     first(lists(overlay.at('d'), ['from1', 'from2', 'from3']), holds(overlay.at('d/from1'), '1')),
 }
 
+/** What a directory takes from below its topmost lower is seen in nothing but in what is below it. */
+const bottomExchanged: Case = {
+  ...base,
+  name: 'bottom directory of a stack exchanged for another',
+  lowers: 2,
+  layers: (o) => {
+    directory(o.up('d'), o.low(1, 'd'), o.low(2, 'd/sub'), o.low(2, 'e/sub'))
+    put(o.low(2, 'd/sub/old'), 'old')
+    put(o.low(2, 'e/sub/new'), 'new')
+  },
+  warm: ({ overlay }) =>
+    touch(overlay.at('d'), overlay.at('d/sub'), overlay.at('d/sub/old'), overlay.at('d/sub/new')),
+  change: ({ overlay, changer }) => changer.exchange(overlay.low(2, 'd'), overlay.low(2, 'e')),
+  check: ({ overlay }) =>
+    first(
+      lists(overlay.at('d/sub'), ['new']),
+      holds(overlay.at('d/sub/new'), 'new'),
+      absent(overlay.at('d/sub/old')),
+    ),
+}
+
 const whiteoutMade: Case = {
   ...base,
   name: 'whiteout made in a middle lower hides the bottom',
@@ -110,6 +131,19 @@ export const stackCases: Case[] = [
     ...whileHeld(topDirectoryAdded, 'd', 'directory'),
     name: 'directory added to the top of three lowers with no upper, while a process holds it',
     upper: false,
+  },
+  bottomExchanged,
+  { ...whileHeld(bottomExchanged, 'd', 'directory'), expect: 'coherent-after-holder', named: 'd' },
+  {
+    ...whileHeld(bottomExchanged, 'd', 'directory'),
+    name: 'bottom directory of a stack exchanged for another, with no upper, while a process holds it',
+    lowers: 3,
+    upper: false,
+    layers: (o) => {
+      directory(o.low(1, 'd'), o.low(2, 'd/sub'), o.low(2, 'e/sub'))
+      put(o.low(2, 'd/sub/old'), 'old')
+      put(o.low(2, 'e/sub/new'), 'new')
+    },
   },
   whiteoutMade,
   {
