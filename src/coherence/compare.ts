@@ -169,26 +169,36 @@ export class Comparison {
   }
 
   /**
-   * Differences of the listings, and of names that the listings show with another inode although nobody has looked
-   * them up: the directory may be merged with the wrong one. Those are looked up.
+   * Differences of the listings, and of names that they show with different inodes although nobody has looked them
+   * up: then the directory may be merged with the wrong one.
+   *
+   * A lookup of what merely changes between two readings would be cached, and be stale at the next change. So only
+   * what a second reading finds again is looked up.
    */
   async #differences(first: Listings): Promise<StaleEntry[]> {
-    // A change between the two readings is no difference. It must not lead to a lookup either, whose answer would be
-    // cached and could be stale next.
-    let listings = first
-    if (!listTheSame(first)) {
-      await this.#oracle.forget()
-      listings = await readListings(this.#overlay, this.#oracle, first.directory)
-    }
-    const entries = await compareListings(this.#overlay, listings)
-    const numbers = new Map((listings.live ?? []).map((entry) => [entry.name, entry.ino]))
-    const suspects = (listings.fresh ?? []).filter(
-      ({ name, ino }) => numbers.has(name) && numbers.get(name) !== ino,
-    )
-    if (suspects.length === 0) return entries
-    const names = suspects.map((entry) => entry.name)
-    await native.statNames(this.#overlay.lane, this.#overlay.root, listings.directory, names)
-    return [...entries, ...(await this.names(listings.directory, names)).entries]
+    const suspects = this.#otherInodes(first)
+    if (suspects.size === 0 && listTheSame(first)) return []
+    await this.#oracle.forget()
+    const { directory } = first
+    const second = await readListings(this.#overlay, this.#oracle, directory)
+    const entries = await compareListings(this.#overlay, second)
+    const again = this.#otherInodes(second)
+    const names = [...suspects.keys()].filter((name) => again.get(name) === suspects.get(name))
+    if (names.length === 0) return entries
+    await native.statNames(this.#overlay.lane, this.#overlay.root, directory, names)
+    return [...entries, ...(await this.names(directory, names)).entries]
+  }
+
+  /** Names that are not cached and have another inode in the live listing than in the fresh one, with both. */
+  #otherInodes({ directory, live, fresh }: Listings): Map<ByteString, string> {
+    const numbers = new Map((live ?? []).map((entry) => [entry.name, entry.ino]))
+    const differ = (fresh ?? []).filter(({ name, ino }) => numbers.has(name) && numbers.get(name) !== ino)
+    // What is cached is compared anyway; where a layer revalidates everything has been looked up.
+    if (differ.length === 0 || this.#revalidates) return new Map()
+    const names = differ.map((entry) => entry.name)
+    const cached = native.probeCached(this.#overlay.root, directory, names)
+    const uncached = differ.filter((_, index) => cached[index] === Cached.none)
+    return new Map(uncached.map(({ name, ino }) => [name, `${numbers.get(name)} ${ino}`]))
   }
 
   async #stat(): Promise<Stat | null | 'ESTALE'> {

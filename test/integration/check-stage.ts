@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, afterEach } from 'vitest'
+import { afterAll, onTestFinished } from 'vitest'
 import { fromText } from '../../src/bytes.js'
 import { native } from '../../src/native.js'
 import { discoverOverlays, findOverlay } from '../../src/overlay/discover.js'
@@ -60,9 +60,10 @@ export function stage(base: string, kind: LowerKind): Stage {
   const own = join(base, `stage-${count++}`)
   const at = (name: string) => join(own, name)
   for (const name of ['upper', 'work', 'merged']) mkdirSync(at(name), { recursive: true })
-  const lower = kind === 'cgroup2' ? join(cgroup2().path, `lowerwatch-${process.pid}-${count}`) : at('lower')
+  const lower =
+    kind === 'cgroup2' ? join(cgroup2().path, `lowerwatch-check-${process.pid}-${count}`) : at('lower')
   mkdirSync(lower)
-  if (kind === 'cgroup2') afterEach(() => removeCgroup(Buffer.from(lower)))
+  if (kind === 'cgroup2') onTestFinished(() => removeCgroup(Buffer.from(lower)))
   if (kind === 'tmpfs') run('mount', '-t', 'tmpfs', 'lower', lower)
   if (kind === 'ext4') {
     run('truncate', '-s', '16M', at('image'))
@@ -89,17 +90,12 @@ export async function open(mountPoint: string): Promise<OpenOverlay> {
   try {
     const found = await findOverlay(await discoverOverlays(lane), fromText(mountPoint), lane)
     const overlay = await openOverlay(found)
-    opened.push(overlay)
+    onTestFinished(() => overlay.close())
     return overlay
   } finally {
     lane.close()
   }
 }
-
-const opened: OpenOverlay[] = []
-afterEach(() => {
-  for (const overlay of opened.splice(0)) overlay.close()
-})
 
 /** Looks up, and lists or reads, so that the overlay caches its answer, whatever that is. */
 export function ask(...paths: string[]): void {

@@ -261,6 +261,22 @@ describe('check on a stock kernel', () => {
     await held.close()
   })
 
+  it('finds that the lowest part of a merged directory was replaced by one that lists the same', async () => {
+    const at = stage(base, 'tmpfs')
+    const layers = ['one', 'two'].map((name) => join(at.lower, name))
+    for (const layer of layers) mkdirSync(join(layer, 'd'), { recursive: true })
+    writeFileSync(join(layers[1]!, 'd/file'), 'old')
+    mountLayers(layers, at.merged)
+    const overlay = await open(at.merged)
+    ask(join(at.merged, 'd'))
+    expect([...native.probeCached(overlay.root, 'd', ['file'])]).toEqual([0])
+    renameSync(join(layers[1]!, 'd'), join(layers[1]!, 'moved'))
+    mkdirSync(join(layers[1]!, 'd'))
+    writeFileSync(join(layers[1]!, 'd/file'), 'new')
+    expect(await check(at)).toEqual(['replaced d/file'])
+    expect(readFileSync(join(at.merged, 'd/file'), 'utf8')).toBe('old')
+  })
+
   it.skipIf(whyNoRoot !== '')('sees a change of mode of the root, which no refresh cures', async () => {
     const at = stage(base, 'tmpfs')
     const layers = ['one', 'two'].map((name) => join(at.lower, name))

@@ -55,7 +55,8 @@ function tree(path: string): string[] {
 }
 
 describe.skipIf(whyNoRoot !== '')(`on-vanish ${whyNoRoot}`, () => {
-  const base = scratch()
+  // A group of which every test is skipped has no end at which to remove it.
+  const base = whyNoRoot === '' ? scratch() : ''
 
   /** A lower directory A/B; the user's file and a copied-up directory in it. */
   const ready = async (kind: LowerKind, before: (at: Stage) => void = () => {}) => {
