@@ -4,6 +4,7 @@
 
 #include <napi.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,13 @@ inline std::vector<std::string> BytesListFrom(const Napi::Value& value) {
   list.reserve(array.Length());
   for (uint32_t i = 0; i < array.Length(); i++) list.push_back(BytesFrom(array.Get(i)));
   return list;
+}
+
+inline Napi::Value Uint8ArrayTo(Napi::Env env, const std::vector<uint8_t>& values) {
+  Napi::Uint8Array array = Napi::Uint8Array::New(env, values.size());
+  // Empty while a worker is being terminated.
+  for (size_t i = 0; !array.IsEmpty() && i < values.size(); i++) array[i] = values[i];
+  return array;
 }
 
 inline Napi::Value BytesListTo(Napi::Env env, const std::vector<std::string>& list) {

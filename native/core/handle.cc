@@ -25,8 +25,9 @@ Napi::Value Handle::New(Napi::Env env, SharedFd fd) {
 SharedFd Handle::From(const Napi::Value& value) {
   Napi::Env env = value.Env();
   if (value.IsObject() && value.As<Napi::Object>().InstanceOf(AddonData::Of(env)->handle.Value())) {
-    SharedFd fd = Unwrap(value.As<Napi::Object>())->fd_;
-    if (fd) return fd;
+    // Null while a worker is being terminated. Lane::Enqueue fails then too, so no call is made without a descriptor.
+    Handle* handle = Unwrap(value.As<Napi::Object>());
+    if (handle == nullptr || handle->fd_) return handle == nullptr ? nullptr : handle->fd_;
     Napi::TypeError::New(env, "the Handle is closed").ThrowAsJavaScriptException();
     return nullptr;
   }

@@ -162,7 +162,10 @@ Napi::Value Lane::Enqueue(const Napi::Value& value, std::unique_ptr<LaneTask> ta
     Napi::TypeError::New(env, "expected a Lane").ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  std::shared_ptr<LaneState> state = Unwrap(value.As<Napi::Object>())->state_;
+  // Null while a worker is being terminated: then every call into the engine fails, and none throws.
+  Lane* lane = Unwrap(value.As<Napi::Object>());
+  if (lane == nullptr) return env.Undefined();
+  std::shared_ptr<LaneState> state = lane->state_;
   Napi::Value promise = task->Promise();
   std::unique_lock<std::mutex> lock(state->mutex);
   if (state->closing) {

@@ -45,11 +45,7 @@ Napi::Value ListingHasCall(const Napi::CallbackInfo& info) {
       [overlay, path = BytesFrom(info[2]), names = BytesListFrom(info[3])](SysError& error) {
         return ListingHas(overlay->get(), path, names, error);
       },
-      [](Napi::Env env, std::vector<uint8_t>& has) -> Napi::Value {
-        Napi::Uint8Array result = Napi::Uint8Array::New(env, has.size());
-        for (size_t i = 0; i < has.size(); i++) result[i] = has[i];
-        return result;
-      });
+      Uint8ArrayTo);
 }
 
 // A name made and removed through the overlay moves the directory's version on, and overlayfs forgets the listing

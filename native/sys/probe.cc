@@ -52,20 +52,21 @@ Napi::Value ProbeCachedCall(const Napi::CallbackInfo& info) {
   if (!overlay) return env.Undefined();
   std::string path = BytesFrom(info[1]);
   std::vector<std::string> names = BytesListFrom(info[2]);
-  Napi::Uint8Array states = Napi::Uint8Array::New(env, names.size());
+  std::vector<uint8_t> states;
+  states.reserve(names.size());
   Probe directory = ProbeCached(overlay->get(), path, O_DIRECTORY);
   Fd fd(directory.fd);
-  for (size_t i = 0; i < names.size(); i++) {
+  for (const std::string& name : names) {
     // What the directory answers is what every path below it answers.
     Cached cached = directory.cached;
     if (cached == Cached::kPositive) {
-      Probe name = ProbeCached(fd.get(), names[i], 0);
-      Fd close(name.fd);
-      cached = name.cached;
+      Probe probe = ProbeCached(fd.get(), name, 0);
+      Fd close(probe.fd);
+      cached = probe.cached;
     }
-    states[i] = static_cast<uint8_t>(cached);
+    states.push_back(static_cast<uint8_t>(cached));
   }
-  return states;
+  return Uint8ArrayTo(env, states);
 }
 
 }  // namespace

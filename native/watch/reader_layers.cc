@@ -58,15 +58,20 @@ std::string Reader::Try(Layer& layer, Scope scope, bool last) {
 std::string Reader::TryFilesystem(Layer& layer) {
   int error = group_.Open();
   if (error != 0) return "fanotify_init " + ErrnoName(error);
+  error = group_.AddFilesystem(layer);
+  if (error != 0) return ErrnoName(error);
   // Without handles that can be opened (CAP_DAC_READ_SEARCH) an event could not be told from one outside.
   std::string key;
+  const char* failed = "name_to_handle_at ";
   error = KeyOf(layer.readable->get(), true, key);
-  if (error != 0) return "name_to_handle_at " + ErrnoName(error);
-  std::string path;
-  error = LocateBelow(layer, key, path);
-  if (error != 0) return "open_by_handle_at " + ErrnoName(error);
-  error = group_.AddFilesystem(layer);
-  return error == 0 ? "" : ErrnoName(error);
+  if (error == 0) {
+    failed = "open_by_handle_at ";
+    std::string path;
+    error = LocateBelow(layer, key, path);
+  }
+  if (error == 0) return "";
+  group_.RemoveFilesystem(layer);
+  return failed + ErrnoName(error);
 }
 
 std::string Reader::TryTree(Layer& layer, Marks& marks, int openError, const char* opening, bool last) {

@@ -27,7 +27,7 @@ Tree::Tree(Layer& layer, Marks& marks, Listener& listener) : layer_(layer), mark
 }
 
 Tree::~Tree() {
-  DropDetached();
+  for (auto& [cookie, node] : detached_) Drop(node);
   Drop(root_);
   for (Node* node : queue_) delete node;
 }
@@ -90,6 +90,7 @@ void Tree::DropDetached() {
   for (auto& [cookie, node] : detached_) Drop(node);
   detached_.clear();
   missed_ = false;
+  if (queue_.empty()) RetryUnwatched();
 }
 
 void Tree::MarkGone(Node* node) {
@@ -113,7 +114,6 @@ void Tree::LookBelow(std::string_view path) {
 }
 
 bool Tree::Step() {
-  if (queue_.empty()) RetryUnwatched();
   if (queue_.empty()) return false;
   Node* node = queue_.front();
   queue_.pop_front();
@@ -123,6 +123,7 @@ bool Tree::Step() {
   } else {
     Visit(node);
   }
+  if (queue_.empty()) RetryUnwatched();
   return true;
 }
 

@@ -187,11 +187,14 @@ void Watcher::Deliver(napi_env raw, napi_value callback, void* context, void*) {
   Napi::Env env(raw);
   auto* self = static_cast<Watcher*>(context);
   Pending::Batch batch;
+  // Taken together: an answer must not overtake changes that were read before it.
+  std::vector<Answer> answers;
   {
     std::lock_guard<std::mutex> lock(self->mailbox_->mutex);
     self->mailbox_->signalled = false;
     if (self->closed_) return;
     if (!self->mailbox_->pending.empty()) batch = self->mailbox_->pending.Take();
+    answers.swap(self->mailbox_->answers);
   }
   Napi::HandleScope scope(env);
   if (!batch.entries.empty()) {
@@ -201,17 +204,11 @@ void Watcher::Deliver(napi_env raw, napi_value callback, void* context, void*) {
     // What the callback throws is the process's to handle, as with any event.
     if (env.IsExceptionPending()) napi_fatal_exception(env, env.GetAndClearPendingException().Value());
   }
-  // After the batch, and only in this order: an answer must not overtake changes that were read before it.
-  self->Settle(env);
+  self->Settle(env, answers);
 }
 
-void Watcher::Settle(Napi::Env env) {
-  std::vector<Answer> answers;
-  {
-    std::lock_guard<std::mutex> lock(mailbox_->mutex);
-    answers.swap(mailbox_->answers);
-  }
-  for (Answer& answer : answers) {
+void Watcher::Settle(Napi::Env env, const std::vector<Answer>& answers) {
+  for (const Answer& answer : answers) {
     auto found = promises_.find(answer.id);
     if (found == promises_.end()) continue;
     auto [kind, deferred] = found->second;
@@ -262,6 +259,7 @@ void Watcher::EndThread() {
   } else {
     thread_.detach();
   }
+  wake_.reset();
 }
 
 }  // namespace lowerwatch

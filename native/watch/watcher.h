@@ -32,7 +32,7 @@ class Watcher : public Napi::ObjectWrap<Watcher> {
   static void OnEnvironmentEnd(void* data);
 
   Napi::Value Send(Napi::Env env, Command command);
-  void Settle(Napi::Env env);
+  void Settle(Napi::Env env, const std::vector<Answer>& answers);
   // Ends the thread. Nothing of the environment is touched.
   void EndThread();
   int64_t ReaderCpuNs();

@@ -37,7 +37,9 @@ function answer(look: () => string): string {
   try {
     return look()
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code ?? String(error)
+    const { code, errno } = error as NodeJS.ErrnoException
+    // Node.js has no name for this one.
+    return errno === -116 ? 'ESTALE' : (code ?? String(error))
   }
 }
 

@@ -53,7 +53,9 @@ async function confirmed(overlay: OpenOverlay, oracle: Oracle, entries: StaleEnt
   const comparison = new Comparison(overlay, oracle)
   const again = new Map<ByteString, StaleEntry[]>()
   for (const { path } of entries) {
-    if (!again.has(path)) again.set(path, await comparePath(overlay, oracle, path, comparison))
+    if (again.has(path)) continue
+    const entries = await comparePath(overlay, oracle, path, comparison)
+    again.set(path, [...entries, ...(path === '' ? [] : await comparison.unreachable(path))])
   }
   return entries.filter(({ path, kind }) => again.get(path)!.some((entry) => entry.kind === kind))
 }
@@ -98,7 +100,7 @@ class Walk {
     } else {
       const { directory, name } = split(path)
       const { entries, descend, names } = await this.comparison.names(directory, [name])
-      this.entries.push(...entries)
+      this.entries.push(...entries, ...(await this.comparison.unreachable(path)))
       this.names += names
       pending.push(...descend)
     }

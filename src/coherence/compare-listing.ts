@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, display } from '../bytes.js'
+import { type ByteString, display, join } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { type DirectoryEntry, type Handle, native } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
@@ -45,6 +45,13 @@ export function listedNames({ live, fresh }: Listings): Set<ByteString> {
   return names
 }
 
+/** The same names with the same types, whatever the inode numbers. */
+export function listTheSame({ live, fresh }: Listings): boolean {
+  if (live === null || fresh === null) return live === fresh
+  const types = new Map(live.map((entry) => [entry.name, entry.type]))
+  return live.length === fresh.length && fresh.every(({ name, type }) => types.get(name) === type)
+}
+
 /**
  * What a difference between the listings means. The listing of a merged directory is cached while somebody holds
  * it, and a lookup does not use it: so a lookup of the names that differ tells whether the listing is at fault
@@ -79,7 +86,12 @@ export async function compareListings(overlay: OpenOverlay, listings: Listings):
   if (freshByLookup.length > 0) {
     entries.push({ path: directory, kind: 'listing', detail: describe(missing, extra, retyped) })
   }
-  const hidden = missing.filter((name) => !isShown(name))
+  // A name whose lookup fails is missing from the listing of a merged directory where inode numbers are looked up.
+  for (const name of missing) {
+    if (typeof shown.get(name) !== 'number') continue
+    entries.push({ path: join(directory, name), kind: 'replaced', detail: 'live lookup fails, fresh has it' })
+  }
+  const hidden = missing.filter((name) => shown.get(name) === null)
   if (hidden.length > 0) {
     entries.push({ path: directory, kind: 'unmerged', detail: describe(hidden, [], []) })
   }

@@ -27,12 +27,14 @@ export async function staleListings(
   overlay: OpenOverlay,
   directories: ReadonlyMap<ByteString, ByteString[]>,
   oracle: () => Promise<Oracle>,
-): Promise<StaleListing[]> {
+): Promise<{ checked: ByteString[]; stale: StaleListing[] }> {
   const stale: StaleListing[] = []
+  const checked: ByteString[] = []
   for (const [directory, names] of directories) {
     try {
       const merged = await mergedDirectory(overlay, directory)
       if (merged === null) continue
+      checked.push(directory)
       const suspects = await suspectNames(overlay, directory, names)
       if (suspects !== null && !(await agrees(overlay, await oracle(), directory, suspects))) {
         stale.push({ directory, names: suspects, upperHasIt: merged.upperHasIt })
@@ -42,7 +44,7 @@ export async function staleListings(
       if (!isSyscallError(error, 'ENOENT', 'ESTALE', 'ENOTDIR', 'ENODEV')) throw error
     }
   }
-  return stale
+  return { checked, stale }
 }
 
 /** True when live overlay and oracle list the same of `names` (all names when empty) with the same types. */

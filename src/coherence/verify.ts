@@ -5,18 +5,28 @@ import { comparePath } from './compare.js'
 import { type StaleName, stillCached } from './examine.js'
 import type { Oracle } from './oracle.js'
 
+/** A program that opens the file again and again pins it most of the time, but not at every moment. */
+const transientPins = 4
+
 /**
  * What of these names is stale even after a refresh. A name that is cached now has either been looked up anew,
  * which gave the right answer (the barrier before the refresh let no older look-up through), or is pinned. Where
  * the facts cannot tell, a fresh mount can.
+ *
+ * @param refresh - The refresh once more, for what was pinned for a moment only
  */
 export async function verify(
   overlay: OpenOverlay,
   names: StaleName[],
   oracle: () => Promise<Oracle>,
+  refresh: () => Promise<void>,
 ): Promise<StaleEntry[]> {
   if (names.length === 0) return []
-  const remaining = await stillCached(overlay, names)
+  let remaining = await stillCached(overlay, names)
+  for (let attempt = 0; remaining.length > 0 && attempt < transientPins; attempt++) {
+    await refresh()
+    remaining = await stillCached(overlay, remaining)
+  }
   if (remaining.length === 0) return []
   return compareAll(
     overlay,

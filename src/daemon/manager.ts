@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, display, join } from '../bytes.js'
+import { display, join } from '../bytes.js'
 import { isSyscallError, LowerwatchError } from '../errors.js'
 import { type Handle, Kind, type Lane, native } from '../native.js'
 import { discoverOverlays } from '../overlay/discover.js'
@@ -144,6 +144,7 @@ export class OverlayManager {
       lock = await lockOverlay(device, name)
       const controller = new OverlayController(overlay, settings.policy, {
         log: (level, message, fields = {}) => this.log[level]({ overlay: name, ...fields }, message),
+        beforeRefresh: () => this.forgetAbove(device),
         served: (changes) => this.forward(device, changes),
         swapped: () => void this.sync(),
       })
@@ -183,6 +184,13 @@ export class OverlayManager {
     if (!this.managed.has(overlay.description.device)) return
     overlay.unmappable = reason
     if (reason !== '') controller.markDirty(reason)
+  }
+
+  private async forgetAbove(device: string): Promise<void> {
+    for (const { controller } of this.managed.values()) {
+      if (controller.overlay.layers.some((layer) => layer.nested?.device === device))
+        await controller.forget()
+    }
   }
 
   private forward(device: string, changes: LowerChanges): void {

@@ -3,8 +3,8 @@ import { lstatSync, unlinkSync } from 'node:fs'
 import { createServer, type Server, Socket } from 'node:net'
 import { join } from 'node:path'
 import { LowerwatchError } from '../errors.js'
-import { type Handle, native } from '../native.js'
-import { ownerOf, takeLock } from './lock.js'
+import { native } from '../native.js'
+import { type Lock, ownerOf, takeLock } from './lock.js'
 import { makeSocketDirectory, runtimeDirectory } from './runtime.js'
 
 /** One line of JSON on the control socket, and one line back. */
@@ -36,7 +36,7 @@ export class ControlSocket {
     readonly path: string,
     private readonly server: Server,
     private readonly connections: Set<Socket>,
-    private readonly lock: Handle,
+    private readonly lock: Lock,
   ) {}
 
   /**
@@ -73,7 +73,7 @@ export class ControlSocket {
 }
 
 /** Two daemons that start at once must not both find the socket stale. */
-async function lockPath(path: string): Promise<Handle> {
+async function lockPath(path: string): Promise<Lock> {
   try {
     makeSocketDirectory(path)
     const lock = await takeLock(`${path}.lock`)

@@ -2,7 +2,7 @@
 import { type ByteString, display, join } from '../bytes.js'
 import { type Examination, examine } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
-import { type StaleListing, staleListings } from '../coherence/listing.js'
+import type { StaleListing } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
 import { compareAll, verify } from '../coherence/verify.js'
 import { isSyscallError } from '../errors.js'
@@ -11,16 +11,19 @@ import type { OpenLayer, OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { type LowerChanges, PendingChanges } from '../watch/changes.js'
 import type { ChangeSink } from '../watch/stream.js'
 import { Budget } from './budget.js'
+import { HeldLooks } from './held.js'
 import { nudge } from './nudge.js'
 import type { RefreshPolicy } from './policy.js'
 import { remount } from './remount.js'
 import { RefreshStatistics } from './statistics.js'
 import { swap } from './swap.js'
-import { UnresolvedStaleness } from './unresolved.js'
+import { type Checked, UnresolvedStaleness } from './unresolved.js'
 import { applyVanish } from './vanish.js'
 
 export interface ControllerEvents {
   log(level: 'debug' | 'info' | 'warn', message: string, fields?: Record<string, unknown>): void
+  /** Overlays that have this one as a layer pin its dentries: they must forget first. */
+  beforeRefresh(): Promise<void>
   /** The changes have been served: overlays that have this one as a layer are next. */
   served(changes: LowerChanges): void
   /** The overlay has been replaced by a fresh one at the same place. */
@@ -33,9 +36,19 @@ export class OverlayController implements ChangeSink {
   readonly unresolved: UnresolvedStaleness
   private readonly pending = new PendingChanges()
   private readonly budget: Budget
+  private readonly held: HeldLooks
+  private lookTimer: NodeJS.Timeout | null = null
   private vanished = new Map<string, { directory: ByteString; name: ByteString }>()
   private round: Promise<void> | null = null
-  private oracle: Promise<Oracle> | null = null
+  private freshMount: Promise<Oracle> | null = null
+  /** The fresh mount to compare with, made when it is first needed. */
+  private readonly oracle = (): Promise<Oracle> => {
+    this.freshMount ??= Oracle.create(this.overlay).catch((error) => {
+      this.freshMount = null
+      throw error
+    })
+    return this.freshMount
+  }
   private closed = false
   /** A holder of something stale has let go. */
   private retry = false
@@ -50,6 +63,7 @@ export class OverlayController implements ChangeSink {
     private readonly events: ControllerEvents,
   ) {
     this.budget = new Budget(policy.refreshShare)
+    this.held = new HeldLooks(overlay, this.oracle, policy.refreshShare)
     this.unresolved = new UnresolvedStaleness(() => {
       this.retry = true
       this.flush()
@@ -67,6 +81,12 @@ export class OverlayController implements ChangeSink {
     }
   }
 
+  /** Drops what this overlay, and the fresh mount it is compared with, pin of the overlays below. */
+  async forget(): Promise<void> {
+    await this.remount()
+    await (await this.freshMount)?.forget()
+  }
+
   /** Everything may be stale: changes from before the watch, or that nobody counted. */
   markDirty(reason: string): void {
     this.pending.addDirty(reason, native.monotonicNs())
@@ -77,22 +97,26 @@ export class OverlayController implements ChangeSink {
     if (this.round === null && this.hasWork) this.round = this.work()
   }
 
-  /** Resolves when every change accepted so far has been served. */
+  /** Resolves when every change accepted so far has been served, and what holders keep stale has been looked at. */
   async settled(): Promise<void> {
-    while (this.round !== null) await this.round
+    while (this.round !== null || (!this.held.isEmpty && !this.closed)) {
+      if (this.round === null) await new Promise((resolve) => setTimeout(resolve, this.held.waitMs()))
+      this.flush()
+      await this.round
+    }
   }
 
   async close(): Promise<void> {
     this.closed = true
     this.unresolved.close()
-    if (this.failureTimer !== null) clearTimeout(this.failureTimer)
+    for (const timer of [this.failureTimer, this.lookTimer]) if (timer !== null) clearTimeout(timer)
     await this.settled()
     await this.dropOracle()
     this.overlay.close()
   }
 
   private get hasWork(): boolean {
-    return !this.closed && (this.retry || !this.pending.isEmpty)
+    return !this.closed && (this.retry || !this.pending.isEmpty || this.held.isDue)
   }
 
   private async work(): Promise<void> {
@@ -101,6 +125,7 @@ export class OverlayController implements ChangeSink {
       try {
         if (changes !== null) await this.serve(changes)
         if (this.retry) await this.retryUnresolved()
+        if (changes === null && this.held.isDue) await this.look()
         this.failures = 0
       } catch (error) {
         if (!this.closed) this.failed(error)
@@ -140,47 +165,66 @@ export class OverlayController implements ChangeSink {
     await this.turn()
     this.statistics.refreshes++
     try {
-      this.charge((await remount(this.overlay)) / 1e6)
+      await this.remount()
     } catch (error) {
       if (!this.policy.dropCaches || !isSyscallError(error)) throw error
       this.sayOnce('warn', `rung remount failed (${error.message}), falling to drop-caches`)
       this.statistics.cacheDrops++
-      await this.timed(() => native.dropCaches(this.overlay.lane))
+      const startedAt = performance.now()
+      await native.dropCaches(this.overlay.lane)
+      this.charge(performance.now() - startedAt)
     }
   }
 
-  /** What a refresh did not cure: pinned dentries and held listings. */
+  private async remount(): Promise<void> {
+    await this.events.beforeRefresh()
+    this.charge((await remount(this.overlay)) / 1e6)
+  }
+
+  /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
   private async verify(found: Examination): Promise<void> {
-    const oracle = () => this.freshMount()
-    let checked: ByteString[] = found.stale.map((entry) => join(entry.directory, entry.name))
-    let left = await verify(this.overlay, found.stale, oracle)
-    let directories = found.cachedDirectories
-    if (found.unknownReason !== '') {
-      const held = await this.timed(() => this.heldPaths())
-      directories = new Map([...held.directories].map((directory) => [directory, []]))
-      checked = [...checked, ...held.paths]
-      left = held.paths.length > 0 ? await compareAll(this.overlay, checked, oracle) : left
+    this.held.add(found)
+    const names = found.stale.map((entry) => join(entry.directory, entry.name))
+    const again = () => this.remount()
+    const left = await verify(this.overlay, found.stale, this.oracle, again)
+    await this.conclude({ paths: new Set(names), listings: new Set() }, left)
+    if (this.held.isDue && !this.closed) await this.look()
+  }
+
+  private async look(): Promise<void> {
+    try {
+      const { checked, entries, listings } = await this.held.look()
+      await this.conclude(checked, [...entries, ...(await this.cureListings(listings))])
+    } finally {
+      this.lookLater()
     }
-    if (directories.size > 0) {
-      const listings = await this.timed(() => staleListings(this.overlay, directories, oracle))
-      left = [...left.filter((entry) => entry.kind !== 'listing'), ...(await this.cureListings(listings))]
-      checked = [...checked, ...directories.keys()]
-    }
+  }
+
+  private lookLater(): void {
+    if (this.held.isEmpty || this.closed || this.lookTimer !== null) return
+    this.lookTimer = setTimeout(() => {
+      this.lookTimer = null
+      this.flush()
+    }, this.held.waitMs())
+    this.lookTimer.unref()
+  }
+
+  /** Swaps the overlay when something is left and that is possible; else says what is left, and who holds it. */
+  private async conclude(checked: Checked, left: StaleEntry[]): Promise<void> {
     if (left.length > 0 && (await this.trySwap())) return
     if (left.length > 0 || !this.unresolved.isEmpty) await this.report(checked, left)
   }
 
   private async cureListings(listings: StaleListing[]): Promise<StaleEntry[]> {
     if (listings.length === 0) return []
-    const result = await this.timed(() => nudge(this.overlay, listings, this.policy, () => this.freshMount()))
+    const result = await nudge(this.overlay, listings, this.policy, this.oracle)
     this.statistics.nudges += result.nudged
     return result.left
   }
 
   private async trySwap(): Promise<boolean> {
     if (this.policy.swap !== 'auto' || this.overlay.description.upper !== null) return false
-    await this.turn()
-    const refusal = await this.timed(() => swap(this.overlay))
+    const refusal = await swap(this.overlay)
     if (refusal !== '') {
       this.sayOnce('info', `rung swap is not available: ${refusal}`)
       return false
@@ -190,7 +234,7 @@ export class OverlayController implements ChangeSink {
     return true
   }
 
-  private async report(checked: ByteString[], left: StaleEntry[]): Promise<void> {
+  private async report(checked: Checked, left: StaleEntry[]): Promise<void> {
     const { holders } = left.length > 0 ? await findHolders(this.overlay) : { holders: [] }
     const added = await this.unresolved.update(checked, left, holders)
     for (const { path, kind, detail, holders: pins } of added) {
@@ -209,14 +253,8 @@ export class OverlayController implements ChangeSink {
     this.retry = false
     const paths = this.unresolved.paths()
     await this.refresh()
-    const left = await compareAll(this.overlay, paths, () => this.freshMount())
-    await this.report(paths, left)
-  }
-
-  private async heldPaths(): Promise<{ paths: ByteString[]; directories: Set<ByteString> }> {
-    const { holders } = await findHolders(this.overlay)
-    const directories = new Set(holders.filter((h) => h.directory && h.via === 'fd').map((h) => h.path))
-    return { paths: [...new Set(holders.map((holder) => holder.path))], directories }
+    const left = await compareAll(this.overlay, paths, this.oracle)
+    await this.report({ paths: new Set(paths), listings: new Set() }, left)
   }
 
   private async applyVanish(): Promise<void> {
@@ -234,17 +272,9 @@ export class OverlayController implements ChangeSink {
     if (changed) await this.refresh()
   }
 
-  private freshMount(): Promise<Oracle> {
-    this.oracle ??= Oracle.create(this.overlay).catch((error) => {
-      this.oracle = null
-      throw error
-    })
-    return this.oracle
-  }
-
   private async dropOracle(): Promise<void> {
-    const oracle = await this.oracle?.catch(() => null)
-    this.oracle = null
+    const oracle = await this.freshMount?.catch(() => null)
+    this.freshMount = null
     oracle?.close()
   }
 
@@ -252,15 +282,6 @@ export class OverlayController implements ChangeSink {
   private async turn(): Promise<void> {
     const waitMs = this.budget.waitMs()
     if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs))
-  }
-
-  private async timed<T>(work: () => Promise<T>): Promise<T> {
-    const startedAt = performance.now()
-    try {
-      return await work()
-    } finally {
-      this.charge(performance.now() - startedAt)
-    }
   }
 
   private charge(spentMs: number): void {

@@ -2,7 +2,7 @@
 import type { ByteString } from '../bytes.js'
 import { checkOverlay } from '../coherence/check.js'
 import { findHolders } from '../coherence/holders.js'
-import { type StaleListing, staleListings } from '../coherence/listing.js'
+import { staleListings } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
 import { LowerwatchError } from '../errors.js'
 import { native } from '../native.js'
@@ -98,11 +98,7 @@ async function nudgeAll(overlay: OpenOverlay, policy: RefreshPolicy, stale: Stal
   const oracle = await Oracle.create(overlay)
   try {
     const fresh = () => Promise.resolve(oracle)
-    const listings: StaleListing[] = await staleListings(
-      overlay,
-      new Map(paths.map((path) => [path, []])),
-      fresh,
-    )
+    const { stale: listings } = await staleListings(overlay, new Map(paths.map((path) => [path, []])), fresh)
     await nudge(overlay, listings, policy, fresh)
   } finally {
     oracle.close()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { readlink } from 'node:fs/promises'
-import type { ByteString } from '../bytes.js'
+import { type ByteString, split } from '../bytes.js'
 import type { Holder, StaleEntry } from '../overlay/types.js'
 
 /** Something that stays stale although it was refreshed, and who keeps it so. */
@@ -8,10 +8,18 @@ export interface Unresolved extends StaleEntry {
   /** Milliseconds since the epoch. */
   sinceMs: number
   holders: Holder[]
+  /** Where it shows: `path`, or names below it when `path` is a directory that is pinned with what it merged. */
+  causes: Set<ByteString>
 }
 
-const firstRetryMs = 20
-const lastRetryMs = 1_000
+/** What has been looked at: paths in every respect, or only listings of directories. */
+export interface Checked {
+  paths: ReadonlySet<ByteString>
+  listings: ReadonlySet<ByteString>
+}
+
+const firstRetryMs = 2
+const lastRetryMs = 200
 /** Where no holder can be found, each retry costs the overlay its caches: rarely. */
 const lastBlindRetryMs = 60_000
 
@@ -34,32 +42,28 @@ export class UnresolvedStaleness {
   }
 
   paths(): ByteString[] {
-    return [...new Set(this.list().map((entry) => entry.path))]
+    return [...new Set(this.list().flatMap((entry) => [entry.path, ...entry.causes]))]
   }
 
   /**
-   * Replaces what is known about `checked` paths by `entries`.
+   * Replaces what is known about what was `checked` by `entries`.
    *
    * @returns entries that were not known before
    */
-  async update(
-    checked: Iterable<ByteString>,
-    entries: StaleEntry[],
-    holders: Holder[],
-  ): Promise<Unresolved[]> {
+  async update(checked: Checked, entries: StaleEntry[], holders: Holder[]): Promise<Unresolved[]> {
     const before = new Map(this.entries)
-    for (const path of checked) {
-      for (const [key, entry] of this.entries) if (entry.path === path) this.entries.delete(key)
+    for (const [key, entry] of before) {
+      const { path, causes } = entry
+      const looked = [path, ...causes].some((at) => checked.paths.has(at))
+      if (looked || (entry.kind === 'listing' && checked.listings.has(path))) this.entries.delete(key)
     }
     const added: Unresolved[] = []
     for (const entry of entries) {
-      const key = `${entry.kind} ${entry.path}`
-      const known = before.get(key)
-      const unresolved = {
-        ...entry,
-        sinceMs: known?.sinceMs ?? Date.now(),
-        holders: pinning(holders, entry.path),
-      }
+      const { path, holders: pins } = attribute(entry.path, holders)
+      const key = `${entry.kind} ${path}`
+      const known = this.entries.get(key) ?? before.get(key)
+      const causes = new Set([...(this.entries.get(key)?.causes ?? []), entry.path])
+      const unresolved = { ...entry, path, causes, sinceMs: known?.sinceMs ?? Date.now(), holders: pins }
       this.entries.set(key, unresolved)
       if (known === undefined) added.push(unresolved)
     }
@@ -105,10 +109,21 @@ export class UnresolvedStaleness {
   }
 }
 
-/** Who pins `path`, or something below it: a dentry pins all its parents. */
-function pinning(holders: Holder[], path: ByteString): Holder[] {
+/**
+ * Who pins what is stale at `path`: who holds it or something below it (a dentry pins its parents), else who holds
+ * the nearest directory above, which keeps the layers that it merged when it was looked up. That one is named then.
+ */
+function attribute(path: ByteString, holders: Holder[]): { path: ByteString; holders: Holder[] } {
   const inside = `${path}/`
-  return holders.filter((holder) => path === '' || holder.path === path || holder.path.startsWith(inside))
+  const pins = holders.filter(
+    (holder) => path === '' || holder.path === path || holder.path.startsWith(inside),
+  )
+  if (pins.length > 0) return { path, holders: pins }
+  for (let { directory } = split(path); directory !== ''; { directory } = split(directory)) {
+    const above = holders.filter((holder) => holder.path === directory)
+    if (above.length > 0) return { path: directory, holders: above }
+  }
+  return { path, holders: [] }
 }
 
 function procLink(holder: Holder): string {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import type { ByteString } from '../bytes.js'
-import { mountLowers } from '../coherence/oracle.js'
+import { mountLowers } from '../coherence/fresh-mount.js'
 import { decodeOrigin, decodeOverlayHandle, type RealHandle } from '../coherence/overlay-handle.js'
 import { isSyscallError } from '../errors.js'
 import { native } from '../native.js'

@@ -30,7 +30,7 @@ export function whyNo(kind: LowerKind): string {
   return kind === 'cgroup2' ? cgroup2().reason : ''
 }
 
-export const whyNoRoot = inUserNamespace ? 'needs real root: handles and other users' : ''
+export const whyNoRoot = inUserNamespace ? '(needs real root: file handles, other users, redirects)' : ''
 
 /** A tmpfs of its own; it goes with everything that is mounted on it. */
 export function scratch(): string {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
@@ -113,14 +113,17 @@ describe('check on a stock kernel', () => {
         expect(await check(at)).toEqual(['replaced file', 'replaced turns'])
       })
 
-      it('replaced: the lower part of a merged directory, although it is empty and lists the same', async () => {
-        const at = ready((lower) => mkdirSync(join(lower, 'd')))
-        mkdirSync(join(at.merged, 'd/mine'))
-        ask(join(at.merged, 'd'))
-        renameSync(join(at.lower, 'd'), join(at.lower, 'moved'))
-        mkdirSync(join(at.lower, 'd'))
-        expect(await check(at, ['d'])).toEqual(['replaced d'])
-      })
+      it.skipIf(whyNoRoot !== '')(
+        'replaced: the lower part of a merged directory, although it is empty and lists the same',
+        async () => {
+          const at = ready((lower) => mkdirSync(join(lower, 'd')))
+          mkdirSync(join(at.merged, 'd/mine'))
+          ask(join(at.merged, 'd'))
+          renameSync(join(at.lower, 'd'), join(at.lower, 'moved'))
+          mkdirSync(join(at.lower, 'd'))
+          expect(await check(at, ['d'])).toEqual(['replaced d'])
+        },
+      )
 
       it('replaced: a merged directory whose lower is removed while the upper has a file in it', async () => {
         const at = ready((lower) => mkdirSync(join(lower, 'd')))
@@ -135,7 +138,8 @@ describe('check on a stock kernel', () => {
         const at = ready(() => {})
         mkdirSync(join(at.merged, 'd'))
         mkdirSync(join(at.lower, 'd'))
-        expect(await check(at)).toEqual(['unmerged d'])
+        // Nothing shows it yet but file handles, which overlayfs does not have in a user namespace.
+        if (whyNoRoot === '') expect(await check(at)).toEqual(['unmerged d'])
         writeFileSync(join(at.lower, 'd/file'), '')
         expect(await check(at)).toEqual(['unmerged d'])
       })
@@ -184,6 +188,22 @@ describe('check on a stock kernel', () => {
         renameSync(join(at.lower, '.new'), join(at.lower, 'file'))
         expect(await check(at)).toEqual([])
       })
+
+      it.skipIf(whyNoRoot !== '')(
+        'a copied-up file that was renamed below: its other name shows the copy, or it cannot be reached',
+        async () => {
+          const at = ready((lower) => writeFileSync(join(lower, 'old'), 'lower'))
+          const overlay = await open(at.merged)
+          writeFileSync(join(at.merged, 'old'), 'upper')
+          renameSync(join(at.lower, 'old'), join(at.lower, 'new'))
+          expect(readFileSync(join(at.merged, 'new'), 'utf8')).toBe('upper')
+          expect(await check(at)).toEqual(['replaced new'])
+          await native.reconfigure(overlay.lane, overlay.root, { readOnly: false })
+          expect(readFileSync(join(at.merged, 'new'), 'utf8')).toBe('lower')
+          expect(() => readFileSync(join(at.merged, 'old'))).toThrow('-116') // ESTALE has no name in Node
+          expect(await check(at, ['old', 'new'])).toEqual(['replaced old'])
+        },
+      )
 
       it('does not fill the cache', async () => {
         const at = ready((lower) => {
@@ -251,7 +271,7 @@ describe('check on a stock kernel', () => {
     expect(await check(at)).toEqual(['attributes '])
   })
 
-  it('finds a metacopy file whose data were replaced', async () => {
+  it.skipIf(whyNoRoot !== '')('finds a metacopy file whose data were replaced', async () => {
     const at = stage(base, 'tmpfs')
     writeFileSync(join(at.lower, 'file'), 'old')
     mountStage(at, ',metacopy=on,redirect_dir=on')
@@ -263,14 +283,35 @@ describe('check on a stock kernel', () => {
     expect(await check(at)).toEqual(['replaced file'])
   })
 
-  it('takes a directory that was renamed in the overlay for what it is', async () => {
+  it.skipIf(whyNoRoot !== '')(
+    'takes a directory that was renamed in the overlay for what it is',
+    async () => {
+      const at = stage(base, 'tmpfs')
+      mkdirSync(join(at.lower, 'd/sub'), { recursive: true })
+      writeFileSync(join(at.lower, 'd/file'), '')
+      mountStage(at, ',redirect_dir=on')
+      renameSync(join(at.merged, 'd'), join(at.merged, 'renamed'))
+      ask(...['renamed', 'renamed/file', 'renamed/sub'].map((name) => join(at.merged, name)))
+      expect(await check(at)).toEqual([])
+    },
+  )
+
+  it('reports nothing that merely changes while it looks', async () => {
     const at = stage(base, 'tmpfs')
-    mkdirSync(join(at.lower, 'd/sub'), { recursive: true })
-    writeFileSync(join(at.lower, 'd/file'), '')
-    mountStage(at, ',redirect_dir=on')
-    renameSync(join(at.merged, 'd'), join(at.merged, 'renamed'))
-    ask(...['renamed', 'renamed/file', 'renamed/sub'].map((name) => join(at.merged, name)))
-    expect(await check(at)).toEqual([])
+    mkdirSync(join(at.lower, 'd'))
+    mountStage(at)
+    mkdirSync(join(at.merged, 'd/mine'))
+    ask(join(at.merged, 'd'))
+    const script = 'while :; do : > "$1/d/x"; rm "$1/d/x"; done'
+    const child = spawn('sh', ['-c', script, 'sh', at.lower], { stdio: ['ignore', 'ignore', 'inherit'] })
+    const ended = new Promise((resolve) => child.once('close', resolve))
+    try {
+      for (let round = 0; round < 10; round++) expect(await check(at)).toEqual([])
+      expect(child.exitCode).toBeNull()
+    } finally {
+      child.kill()
+      await ended
+    }
   })
 
   it('keeps names that are not text', async () => {

@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: MIT
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { createConnection, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, expect, it } from 'vitest'
 import { askDaemon } from '../../../src/daemon/client.js'
-import { lockOverlay } from '../../../src/daemon/lock.js'
+import { lockOverlay, takeLock } from '../../../src/daemon/lock.js'
 import { runtimeDirectory } from '../../../src/daemon/runtime.js'
 import { type ControlRequest, ControlSocket } from '../../../src/daemon/socket.js'
 import { LowerwatchError } from '../../../src/errors.js'
@@ -15,6 +24,8 @@ import { LowerwatchError } from '../../../src/errors.js'
 const base = mkdtempSync(join(tmpdir(), 'lowerwatch-socket-'))
 chmodSync(base, 0o755)
 const path = join(base, 'run', 'control.sock')
+mkdirSync(join(base, 'run'), { mode: 0o700 })
+process.env.RUNTIME_DIRECTORY = join(base, 'own')
 const open: { close(): unknown }[] = []
 afterEach(async () => {
   for (const one of open.splice(0)) await one.close()
@@ -47,10 +58,16 @@ it('is private to its user, and gone afterwards', async () => {
   const umask = process.umask()
   const socket = await listen()
   expect(statSync(path).mode & 0o777).toBe(0o600)
-  expect(statSync(join(base, 'run')).mode & 0o777).toBe(0o700)
   expect(process.umask()).toBe(umask)
   await socket.close()
   expect(existsSync(path)).toBe(false)
+})
+
+it('makes the directory that it is in, private too', async () => {
+  const deep = join(base, 'a', 'b', 'control.sock')
+  const socket = await ControlSocket.listen(deep, async () => 0)
+  expect(statSync(join(base, 'a', 'b')).mode & 0o777).toBe(0o700)
+  await socket.close()
 })
 
 it('answers requests, several on one connection, in order', async () => {
@@ -94,7 +111,6 @@ it('refuses a request that does not end', async () => {
     ok: false,
     error: { message: 'a request has at most 65536 bytes' },
   })
-  await once(socket, 'close')
 })
 
 it('a client that does not read its answer holds up nobody', async () => {
@@ -119,6 +135,7 @@ it('a second daemon is refused, and told who the first is', async () => {
 it('what a killed daemon left is taken over', async () => {
   const program = `require('net').createServer().listen(${JSON.stringify(path)}, () => console.log('up'))`
   const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  open.push({ close: () => child.kill('SIGKILL') })
   await once(child.stdout, 'data')
   // Alive, but without our lock: it is not ours to remove.
   await expect(listen()).rejects.toMatchObject({ code: 'SOCKET_IN_USE' })
@@ -177,7 +194,7 @@ it('nobody answers', async () => {
 })
 
 it('an overlay is served by one daemon', async () => {
-  const device = `0:${process.pid + 1_000_000}`
+  const device = '0:99'
   const lock = await lockOverlay(device, '/merged')
   await expect(lockOverlay(device, '/merged')).rejects.toMatchObject({
     code: 'ALREADY_RUNNING',
@@ -185,5 +202,37 @@ it('an overlay is served by one daemon', async () => {
   })
   lock.close()
   ;(await lockOverlay(device, '/merged')).close()
-  rmSync(join(runtimeDirectory(), `overlay-${device}.lock`))
+  expect(readdirSync(runtimeDirectory())).toEqual([])
+})
+
+it('of many that want a lock one has it at a time', async () => {
+  const file = join(base, 'many.lock')
+  let holders = 0
+  let taken = 0
+  const worker = async () => {
+    while (taken < 100) {
+      const lock = await takeLock(file)
+      if (lock === null) continue
+      expect(++holders).toBe(1)
+      taken++
+      await new Promise(setImmediate)
+      holders--
+      lock.close()
+    }
+  }
+  await Promise.all(Array.from({ length: 5 }, worker))
+  expect(existsSync(file)).toBe(false)
+})
+
+it('there is no place for locks and socket but a private one', () => {
+  const shared = join(base, 'shared')
+  mkdirSync(shared)
+  chmodSync(shared, 0o777)
+  process.env.RUNTIME_DIRECTORY = shared
+  expect(runtimeDirectory).toThrow(
+    `no directory for the control socket, ${shared} is not private to this user`,
+  )
+  process.env.RUNTIME_DIRECTORY = join(base, 'own')
+  expect(runtimeDirectory()).toBe(join(base, 'own'))
+  expect(statSync(join(base, 'own')).mode & 0o777).toBe(0o700)
 })
