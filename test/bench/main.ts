@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 /** npm run bench. `--turns N` (5), `--without SYSTEM` leaves one out; `--no-write` prints only. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -71,7 +71,9 @@ async function main(): Promise<void> {
     const resources = values.without.includes('lowerwatch') ? null : await measureResources(poller)
     const page = report({ samples, cases, resources, turns }, systems, 'npm run bench')
     process.stdout.write(page)
-    if (values['no-write'] !== true) writeFileSync(join(projectRoot, 'docs', 'benchmarks.md'), page)
+    if (values['no-write'] === true) return
+    mkdirSync(join(projectRoot, 'docs'), { recursive: true })
+    writeFileSync(join(projectRoot, 'docs', 'benchmarks.md'), page)
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }

@@ -118,6 +118,7 @@ async function readyTimes(mountPoints: string[], times: number): Promise<number[
   for (let time = 0; time < times; time++) {
     const daemon = await startDaemon(mountPoints)
     readyMs.push(daemon.readyMs)
+    await daemon.settle()
     await daemon.stop()
   }
   return readyMs

@@ -77,7 +77,12 @@ export function allSystems(floorProgram: string): System[] {
     {
       name: 'lowerwatch',
       what: '`lowerwatch run MOUNT`',
-      start: (overlay) => startDaemon(overlay.mountPoints),
+      start: async (overlay) => {
+        const daemon = await startDaemon(overlay.mountPoints)
+        // What is to be done about the time before it came is not what a change costs; ready time is measured apart.
+        await daemon.settle()
+        return daemon
+      },
     },
     {
       name: 'remount loop',

@@ -163,6 +163,14 @@ test('SIGTERM leaves the mount table as it was', async () => {
   for (const overlay of overlays) expect(is(overlay.at('served'), 'file')).toBeNull()
 })
 
+test('SIGTERM at the moment of ready ends it as at any other', async () => {
+  const overlay = await overlayFor()
+  for (let time = 0; time < 10; time++) {
+    const daemon = await daemonFor([overlay.mountPoint])
+    await daemon.stop()
+  }
+})
+
 test('kill -9 leaves the mount usable and the next start clean', async () => {
   const overlay = await overlayFor({ prepare: (o) => put(o.low(1, 'f'), 'f') })
   const before = tableNow()
