@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
-import { once } from 'node:events'
 import type { ByteString } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import { native } from '../native.js'
 import { discoverOverlays, findOverlay } from '../overlay/discover.js'
 import type { OverlayDescription } from '../overlay/types.js'
 import { type Config, defaultConfig, loadConfig, mergeForOverlay } from './config.js'
-import { createLogger, type Logger } from './log.js'
+import { createLogger } from './log.js'
 import { OverlayManager, type OverlaySettings } from './manager.js'
 import { report } from './report.js'
 import { type ControlRequest, ControlSocket, defaultSocketPath } from './socket.js'
@@ -36,6 +35,8 @@ const capabilities = [
  */
 export async function runDaemon(options: RunOptions): Promise<void> {
   native.dropCapabilities(capabilities)
+  // Before anything is said or held: a signal during start-up ends it in order, too.
+  const stopped = firstSignal()
   let config = await readConfig(options)
   const log = createLogger(config.logLevel)
   const places = new Set<ByteString>()
@@ -75,7 +76,7 @@ export async function runDaemon(options: RunOptions): Promise<void> {
     process.on('SIGHUP', () => void reload())
     log.info({ overlays: manager.managed.size, socket: socketPath, mountWatch: mountWatch.source }, 'ready')
     native.notifySystemd('READY=1')
-    await untilSignal(log)
+    log.info({ signal: await stopped }, 'stopping')
   } finally {
     native.notifySystemd('STOPPING=1')
     for (const close of closers.reverse()) await close()
@@ -140,16 +141,10 @@ async function answer(
   }
 }
 
-async function untilSignal(log: Logger): Promise<void> {
-  const stop = new AbortController()
-  const signals = (['SIGTERM', 'SIGINT'] as const).map(async (signal) => {
-    await once(process, signal, { signal: stop.signal })
-    return signal
+function firstSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve)
   })
-  const signal = await Promise.race(signals)
-  stop.abort()
-  await Promise.allSettled(signals)
-  log.info({ signal }, 'stopping')
 }
 
 function lineOf(error: unknown): string {

@@ -36,8 +36,7 @@ export class PendingChanges {
     if (this.count++ === 0) pending.sinceNs = readAtNs
     if (change.kind & Kind.layerGone) pending.layerGone = true
     if (change.kind & (Kind.layerDirty | Kind.layerGone)) {
-      pending.dirtyReason ||=
-        change.kind & Kind.overflow ? 'event queue overflow' : 'too many changes to keep by name'
+      pending.dirtyReason ||= dirtyReason(change.kind)
     } else if (change.kind & Kind.directoryDirty) {
       pending.dirtyDirectories.add(change.directory)
     } else {
@@ -57,6 +56,11 @@ export class PendingChanges {
     this.count = 0
     return taken
   }
+}
+
+function dirtyReason(kind: number): string {
+  if (kind & Kind.layerGone) return 'a layer is gone'
+  return kind & Kind.overflow ? 'event queue overflow' : 'too many changes to keep by name'
 }
 
 function emptyChanges(): LowerChanges {
