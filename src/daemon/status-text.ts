@@ -64,7 +64,7 @@ function unresolvedText(stale: UnresolvedStatus): string[] {
 /** One line on a process that pins something: `1234 (bash) cwd src/lib`. */
 export function holderText(holder: HolderStatus): string {
   const via = holder.via === 'fd' && holder.fd !== null ? `fd ${holder.fd}` : holder.via
-  return `${holder.pid} (${display(fromText(holder.command))}) ${via} ${show(holder.path) || '/'}`
+  return `${holder.pid} (${holder.command}) ${via} ${show(holder.path) || '/'}`
 }
 
 /** A path out of JSON, for a person. */

@@ -9,6 +9,7 @@ import { native } from '../../../src/native.js'
 
 /** Why real mounts cannot be made here; '' when they can. */
 export const cannotMount = ((): string => {
+  if (process.env.LOWERWATCH_SKIP !== undefined) return process.env.LOWERWATCH_SKIP
   if (process.getuid?.() !== 0) return 'not root'
   // scripts/test has made the namespace; /proc/1/ns is not readable everywhere.
   if (process.env.LOWERWATCH_PRIVATE_MOUNTS === '1') return ''
