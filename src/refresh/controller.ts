@@ -50,8 +50,9 @@ export class OverlayController implements ChangeSink {
     return this.freshMount
   }
   private closed = false
-  /** A holder of something stale has let go. */
+  /** What is unresolved must be looked at again; and refreshed first, when a holder has let go. */
   private retry = false
+  private letGo = false
   private failures = 0
   private failureTimer: NodeJS.Timeout | null = null
   /** What was logged once and need not be said again. */
@@ -64,8 +65,9 @@ export class OverlayController implements ChangeSink {
   ) {
     this.budget = new Budget(policy.refreshShare)
     this.held = new HeldLooks(overlay, this.oracle, policy.refreshShare)
-    this.unresolved = new UnresolvedStaleness(() => {
+    this.unresolved = new UnresolvedStaleness((letGo) => {
       this.retry = true
+      this.letGo ||= letGo
       this.flush()
     })
   }
@@ -106,6 +108,7 @@ export class OverlayController implements ChangeSink {
 
   /** Resolves when every change accepted so far has been served, and what holders keep stale has been looked at. */
   async settled(): Promise<void> {
+    await this.unresolved.lookNow()
     while (this.round !== null || (!this.held.isEmpty && !this.closed)) {
       if (this.round === null) await new Promise((resolve) => setTimeout(resolve, this.held.waitMs()))
       this.flush()
@@ -255,11 +258,11 @@ export class OverlayController implements ChangeSink {
     }
   }
 
-  /** A holder has let go, or nobody knows who holds: refresh and look again at what was left. */
   private async retryUnresolved(): Promise<void> {
-    this.retry = false
+    const refresh = this.letGo
+    this.retry = this.letGo = false
     const paths = this.unresolved.paths()
-    await this.refresh()
+    if (refresh) await this.refresh()
     const left = await compareAll(this.overlay, paths, this.oracle)
     await this.report({ paths: new Set(paths), listings: new Set() }, left)
   }

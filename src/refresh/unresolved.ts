@@ -23,6 +23,9 @@ const lastRetryMs = 200
 /** Where no holder can be found, each retry costs the overlay its caches: rarely. */
 const lastBlindRetryMs = 60_000
 
+/** Comparing costs more than asking whether the holders still hold. */
+const looksPerComparison = 5
+
 /** Staleness that is held, until who holds it lets go. */
 export class UnresolvedStaleness {
   private readonly entries = new Map<string, Unresolved>()
@@ -30,8 +33,10 @@ export class UnresolvedStaleness {
   private delayMs = firstRetryMs
   private timer: NodeJS.Timeout | null = null
 
-  /** @param retry - Refreshes and looks again at {@link paths}; called when a holder has let go. */
-  constructor(private readonly retry: () => void) {}
+  private looks = 0
+
+  /** @param retry - Looks again at {@link paths}, after a refresh when a holder has `letGo`. */
+  constructor(private readonly retry: (letGo: boolean) => void) {}
 
   get isEmpty(): boolean {
     return this.entries.size === 0
@@ -96,9 +101,16 @@ export class UnresolvedStaleness {
     this.delayMs = Math.min(this.delayMs * 1.5, this.pins.length > 0 ? lastRetryMs : lastBlindRetryMs)
   }
 
+  /** Looks now instead of in a while: has a holder let go, or is it right by now? */
+  async lookNow(): Promise<void> {
+    if (!this.isEmpty) this.retry(!(await this.everyPinHolds()))
+  }
+
   private async look(): Promise<void> {
-    if ((await this.everyPinHolds()) && this.pins.length > 0) this.schedule()
-    else this.retry()
+    const held = (await this.everyPinHolds()) && this.pins.length > 0
+    // What is held can become right in another way, for example by a change through the overlay.
+    if (!held || ++this.looks % looksPerComparison === 0) this.retry(!held)
+    else this.schedule()
   }
 
   private async everyPinHolds(): Promise<boolean> {

@@ -35,6 +35,9 @@ test('in `unshare -UrmC`, started by nobody in particular', { timeout: 120_000 }
     const pattern = `^(${wanted.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')})$`
     const environment = [
       'env',
+      // What the outer run made for itself is not this user's.
+      '--unset=RUNTIME_DIRECTORY',
+      '--unset=LOWERWATCH_TALLY',
       `HOME=${own}`,
       `XDG_RUNTIME_DIR=${own}`,
       `LOWERWATCH_CASE=${pattern}`,
