@@ -10,6 +10,7 @@
 
 #include "core/addon.h"
 #include "core/bytes.h"
+#include "core/slice.h"
 
 namespace lowerwatch {
 
@@ -53,6 +54,7 @@ void BlockSignals() {
 void RunLane(std::shared_ptr<LaneState> state, std::string name) {
   BlockSignals();
   pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+  RequestShortSlice();
   std::unique_lock<std::mutex> lock(state->mutex);
   for (;;) {
     state->wake.wait(lock, [&] { return state->stop || !state->queue.empty(); });

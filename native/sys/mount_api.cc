@@ -7,6 +7,7 @@
 #include "core/bytes.h"
 #include "core/handle.h"
 #include "core/lane.h"
+#include "sys/reconfigure.h"
 #include "sys/exports.h"
 #include "sys/fs_context.h"
 #include "sys/kernel.h"
@@ -15,15 +16,13 @@
 namespace lowerwatch {
 namespace {
 
-bool Flag(const Napi::Value& options, const char* name) {
-  return options.IsObject() && options.As<Napi::Object>().Get(name).ToBoolean();
-}
-
 int64_t Monotonic() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
 }
+
+}  // namespace
 
 // fspick(2), Linux 5.2. Unlike MS_REMOUNT it starts from the superblock's own flags and touches no mount flag.
 int64_t Reconfigure(int overlay, bool readOnly, SysError& error) {
@@ -38,6 +37,12 @@ int64_t Reconfigure(int overlay, bool readOnly, SysError& error) {
   if (readOnly && FsConfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0, error) != 0) return 0;
   FsConfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0, error);
   return Monotonic() - started;
+}
+
+namespace {
+
+bool Flag(const Napi::Value& options, const char* name) {
+  return options.IsObject() && options.As<Napi::Object>().Get(name).ToBoolean();
 }
 
 Napi::Value ReconfigureCall(const Napi::CallbackInfo& info) {

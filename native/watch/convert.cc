@@ -5,10 +5,6 @@
 
 namespace lowerwatch {
 
-namespace {
-
-}  // namespace
-
 bool ReadLayerOptions(const Napi::Value& value, Command& command) {
   if (!value.IsObject()) return false;
   Napi::Object options = value.As<Napi::Object>();
@@ -26,6 +22,14 @@ bool ReadLayerOptions(const Napi::Value& value, Command& command) {
     } else {
       return false;
     }
+  }
+  Napi::Value reflex = options.Get("reflex");
+  if (reflex.IsObject()) {
+    Napi::Object given = reflex.As<Napi::Object>();
+    SharedFd overlay = Handle::From(given.Get("overlay"));
+    if (overlay == nullptr) return false;
+    double share = given.Get("share").ToNumber().DoubleValue();
+    command.reflex = Reflex(overlay, given.Get("readOnly").ToBoolean(), share > 0 ? share : 0.1);
   }
   command.modifyNames = BytesListFrom(options.Get("modifyNames"));
   double bound = maxDirectories.As<Napi::Number>().DoubleValue();
@@ -56,7 +60,7 @@ Napi::Object CountersTo(Napi::Env env, const Counters& counters) {
   return object;
 }
 
-Napi::Value BatchTo(Napi::Env env, const Pending::Batch& batch) {
+Napi::Value BatchTo(Napi::Env env, const Pending::Batch& batch, const std::vector<Reflex::Refreshed>& refreshed) {
   Napi::Array changes = Napi::Array::New(env, batch.entries.size());
   Napi::String layerKey = Napi::String::New(env, "layer");
   Napi::String directoryKey = Napi::String::New(env, "directory");
@@ -81,6 +85,15 @@ Napi::Value BatchTo(Napi::Env env, const Pending::Batch& batch) {
   }
   Napi::Object object = Napi::Object::New(env);
   object.Set("changes", changes);
+  Napi::Array refreshes = Napi::Array::New(env, refreshed.size());
+  for (uint32_t i = 0; i < refreshed.size(); i++) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("layer", refreshed[i].layer);
+    entry.Set("spentNs", static_cast<double>(refreshed[i].spentNs));
+    entry.Set("latencyNs", static_cast<double>(refreshed[i].latencyNs));
+    refreshes.Set(i, entry);
+  }
+  object.Set("refreshed", refreshes);
   object.Set("readAtNs", Napi::BigInt::New(env, batch.readAtNs));
   return object;
 }

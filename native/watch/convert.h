@@ -12,6 +12,6 @@ namespace lowerwatch {
 bool ReadLayerOptions(const Napi::Value& value, Command& command);
 Napi::Value LayerStateTo(Napi::Env env, const LayerState& state);
 Napi::Object CountersTo(Napi::Env env, const Counters& counters);
-Napi::Value BatchTo(Napi::Env env, const Pending::Batch& batch);
+Napi::Value BatchTo(Napi::Env env, const Pending::Batch& batch, const std::vector<Reflex::Refreshed>& refreshed);
 
 }  // namespace lowerwatch

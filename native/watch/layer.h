@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/handle.h"
+#include "watch/reflex.h"
 
 namespace lowerwatch {
 
@@ -46,6 +47,7 @@ struct Layer {
   std::unordered_set<std::string> modifyNames;
   size_t maxDirectories = 0;
   bool gone = false;
+  Reflex reflex;
   // Null for scope `filesystem`.
   std::unique_ptr<Tree> tree;
 

@@ -31,6 +31,7 @@ struct Command {
   std::vector<Scope> scopes;
   std::vector<std::string> modifyNames;
   size_t maxDirectories = 0;
+  Reflex reflex;
   // Of rescan: a directory in the layer.
   std::string directory;
 };
@@ -61,6 +62,7 @@ struct Mailbox {
   Pending pending;
   std::deque<Command> commands;
   std::vector<Answer> answers;
+  std::vector<Reflex::Refreshed> refreshed;
   std::map<int, LayerState> states;
   bool stop = false;
   bool finished = false;
@@ -83,6 +85,11 @@ struct Mailbox {
     std::lock_guard<std::mutex> lock(mutex);
     pending.Add(layer, directory, name, kind, readAtNs);
     Signal();
+  }
+
+  void Refreshed(const Reflex::Refreshed& what) {
+    std::lock_guard<std::mutex> lock(mutex);
+    refreshed.push_back(what);
   }
 
   void ChangeLayer(int layer, uint32_t kind, int64_t readAtNs) {

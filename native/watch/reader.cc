@@ -183,9 +183,15 @@ void Reader::CheckRoots() {
   }
 }
 
-void Reader::Report(const Layer& layer, const std::string& directory, std::string_view name, uint32_t kinds) {
+void Reader::Report(Layer& layer, const std::string& directory, std::string_view name, uint32_t kinds) {
   if ((kinds & kind::modify) != 0 && !layer.WantsModify(name)) kinds &= ~kind::modify;
   if ((kinds & ~kind::directory) == 0) return;
+  // Before JavaScript is woken: it would take the processor that this needs.
+  std::string path = directory;
+  if (!path.empty() && !name.empty()) path += '/';
+  path.append(name);
+  Reflex::Refreshed refreshed = layer.reflex.OnChange(layer.id, path, readAtNs_);
+  if (refreshed.spentNs > 0) mailbox_->Refreshed(refreshed);
   mailbox_->Change(layer.id, directory, name, kinds, readAtNs_);
 }
 

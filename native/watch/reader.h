@@ -69,7 +69,7 @@ class Reader final : public Tree::Listener {
   void OnInotify(const InotifyEvent& event);
   void OnInotifyNode(const InotifyEvent& event, Node* node);
 
-  void Report(const Layer& layer, const std::string& directory, std::string_view name, uint32_t kinds);
+  void Report(Layer& layer, const std::string& directory, std::string_view name, uint32_t kinds);
   void Found(const Layer& layer, const std::string& directory, std::string_view name, uint32_t kind) override;
   void RootGone(Layer& layer) override;
 

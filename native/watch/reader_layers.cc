@@ -14,6 +14,7 @@ void Reader::AddLayer(const Command& command) {
   auto layer = std::make_unique<Layer>();
   layer->id = command.layer;
   layer->maxDirectories = command.maxDirectories;
+  layer->reflex = command.reflex;
   layer->modifyNames.insert(command.modifyNames.begin(), command.modifyNames.end());
   if (layers_.count(command.layer) != 0) {
     answer.error = Failure("addLayer", "this layer is watched already", EEXIST);

@@ -11,6 +11,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/handle.h"
+#include "core/slice.h"
 #include "watch/convert.h"
 #include "watch/reader.h"
 
@@ -28,6 +29,7 @@ size_t Option(const Napi::Value& options, const char* name, size_t otherwise) {
 
 void RunReader(std::shared_ptr<Mailbox> mailbox, SharedFd wake, size_t maxHandles) {
   pthread_setname_np(pthread_self(), "lowerwatch");
+  RequestShortSlice();
   {
     Reader reader(mailbox, std::move(wake), maxHandles);
     reader.Run();
@@ -187,19 +189,23 @@ void Watcher::Deliver(napi_env raw, napi_value callback, void* context, void*) {
   Napi::Env env(raw);
   auto* self = static_cast<Watcher*>(context);
   Pending::Batch batch;
+  std::vector<Reflex::Refreshed> refreshed;
   // Taken together: an answer must not overtake changes that were read before it.
   std::vector<Answer> answers;
   {
     std::lock_guard<std::mutex> lock(self->mailbox_->mutex);
     self->mailbox_->signalled = false;
     if (self->closed_) return;
-    if (!self->mailbox_->pending.empty()) batch = self->mailbox_->pending.Take();
+    if (!self->mailbox_->pending.empty()) {
+      batch = self->mailbox_->pending.Take();
+      refreshed.swap(self->mailbox_->refreshed);
+    }
     answers.swap(self->mailbox_->answers);
   }
   Napi::HandleScope scope(env);
   if (!batch.entries.empty()) {
     self->mailbox_->counters.batches++;
-    Napi::Value value = BatchTo(env, batch);
+    Napi::Value value = BatchTo(env, batch, refreshed);
     Napi::Function(env, callback).Call({value});
     // What the callback throws is the process's to handle, as with any event.
     if (env.IsExceptionPending()) napi_fatal_exception(env, env.GetAndClearPendingException().Value());

@@ -35,6 +35,7 @@ const capabilities = [
  */
 export async function runDaemon(options: RunOptions): Promise<void> {
   native.dropCapabilities(capabilities)
+  native.requestShortSlice()
   // Before anything is said or held: a signal during start-up ends it in order, too.
   const stopped = firstSignal()
   let config = await readConfig(options)

@@ -102,6 +102,16 @@ export class OverlayController implements ChangeSink {
     this.flush()
   }
 
+  get refreshShare(): number {
+    return this.policy.refreshShare
+  }
+
+  refreshed(spentMs: number, latencyMs: number): void {
+    this.statistics.refreshes++
+    this.statistics.addLatency(latencyMs)
+    this.charge(spentMs)
+  }
+
   flush(): void {
     if (this.round === null && this.hasWork) this.round = this.work()
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import type { LayerOptions } from '../native.js'
-import type { OpenLayer } from '../overlay/types.js'
+import type { OpenLayer, OpenOverlay } from '../overlay/types.js'
 
 /** Directories watched one by one at most, per layer; what is beyond is looked at again from time to time. */
 const maxDirectories = 1_000_000
@@ -25,6 +25,18 @@ export function layerOptions(layer: OpenLayer): LayerOptions {
 /** For a small tree on a busy file system. */
 export function narrowOptions(layer: OpenLayer): LayerOptions {
   return { ...layerOptions(layer), scopes: ['inode', 'inotify'], maxDirectories: smallTree }
+}
+
+/**
+ * File systems that revalidate by themselves can hang, and the reader thread serves all overlays: not there.
+ *
+ * @param share - Of wall time, for refreshes of this overlay
+ */
+export function reflexOf(overlay: OpenOverlay, share: number): Pick<LayerOptions, 'reflex'> {
+  if (overlay.layers.some((layer) => layer.revalidates)) return {}
+  const watched = overlay.layers.filter((layer) => layer.role !== 'upper').length
+  const readOnly = overlay.description.upper === null
+  return { reflex: { overlay: overlay.root, readOnly, share: share / watched } }
 }
 
 export function isCgroup(fsType: string): boolean {

@@ -12,11 +12,15 @@ import {
 import type { OpenLayer, OpenOverlay } from '../overlay/types.js'
 import { WatchCost } from './cost.js'
 import { Reconciler } from './reconcile.js'
-import { isKernfs, layerOptions, narrowOptions } from './scopes.js'
+import { isKernfs, layerOptions, narrowOptions, reflexOf } from './scopes.js'
 
 /** Where changes of one overlay go. */
 export interface ChangeSink {
+  /** Share of wall time that refreshes may take. */
+  readonly refreshShare: number
   accept(layer: OpenLayer, change: Change, readAtNs: bigint): void
+  /** The overlay has been refreshed before the changes were reported. Milliseconds. */
+  refreshed(spentMs: number, latencyMs: number): void
   /** All of one batch has been accepted. */
   flush(): void
 }
@@ -45,7 +49,12 @@ export class ChangeStream {
     private readonly reconcileIntervalMs: number,
     private readonly log: (message: string) => void,
   ) {
-    this.watcher = new native.Watcher((batch) => this.deliver(batch.changes, batch.readAtNs))
+    this.watcher = new native.Watcher(({ changes, readAtNs, refreshed }) => {
+      for (const { layer, spentNs, latencyNs } of refreshed) {
+        this.registrations.get(layer)?.sink.refreshed(spentNs / 1e6, latencyNs / 1e6)
+      }
+      this.deliver(changes, readAtNs)
+    })
     this.cost = new WatchCost(
       () => this.watcher.counters(),
       (reason) => this.narrow(reason),
@@ -104,7 +113,10 @@ export class ChangeStream {
     const registration: Registration = { overlay, layer, watch, sink, reconciler: null }
     this.registrations.set(id, registration)
     watch.ids.push(id)
-    const armed = await this.watcher.addLayer(id, layer.root, options)
+    const armed = await this.watcher.addLayer(id, layer.root, {
+      ...options,
+      ...reflexOf(overlay, sink.refreshShare),
+    })
     if (isKernfs(layer.fsType) || armed.unwatched.length > 0) {
       registration.reconciler = new Reconciler(overlay, layer, id, () => this.watcher.layerState(id), {
         intervalMs: this.reconcileIntervalMs,

@@ -64,7 +64,7 @@ test('in `unshare -UrmC`, started by nobody in particular', { timeout: 120_000 }
     const { code, stdout, stderr } = await runProgram('setpriv', ...user, ...environment, ...namespaced)
     expect(code, stdout + stderr).toBe(0)
     // Rows on tmpfs and on the root file system ran; ext4 images and cgroups are not for this user.
-    expect(stdout).toMatch(/Tests.* \d+ passed/)
+    expect(stdout).toMatch(/Tests.*\d+ passed/)
   } finally {
     rmSync(own, { recursive: true, force: true })
   }
