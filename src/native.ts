@@ -326,7 +326,7 @@ export interface LayerOptions {
    * Lets the reader thread refresh the overlay at once, before it reports, when something is cached for the name:
    * the first change after quiet is then served without a change of thread. Only where no layer can hang.
    */
-  reflex?: { overlay: Handle; readOnly: boolean; share: number }
+  reflex?: { overlay: Handle; upper: Handle | null; share: number }
   /** Bound on the directories that `inode` and `inotify` may watch. */
   maxDirectories: number
 }

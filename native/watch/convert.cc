@@ -28,8 +28,9 @@ bool ReadLayerOptions(const Napi::Value& value, Command& command) {
     Napi::Object given = reflex.As<Napi::Object>();
     SharedFd overlay = Handle::From(given.Get("overlay"));
     if (overlay == nullptr) return false;
+    SharedFd upper = given.Get("upper").IsObject() ? Handle::From(given.Get("upper")) : nullptr;
     double share = given.Get("share").ToNumber().DoubleValue();
-    command.reflex = Reflex(overlay, given.Get("readOnly").ToBoolean(), share > 0 ? share : 0.1);
+    command.reflex = Reflex(overlay, upper, share > 0 ? share : 0.1);
   }
   command.modifyNames = BytesListFrom(options.Get("modifyNames"));
   double bound = maxDirectories.As<Napi::Number>().DoubleValue();

@@ -23,14 +23,17 @@ class Reflex {
 
   Reflex() = default;
   // `share`: of wall time, that refreshes may take.
-  Reflex(SharedFd overlay, bool readOnly, double share)
-      : overlay_(std::move(overlay)), readOnly_(readOnly), share_(share) {}
+  Reflex(SharedFd overlay, SharedFd upper, double share)
+      : overlay_(std::move(overlay)), upper_(std::move(upper)), share_(share) {}
 
   Refreshed OnChange(int layer, const std::string& path, int64_t readAtNs);
 
  private:
+  bool HiddenByUpper(const std::string& path) const;
+
   SharedFd overlay_;
-  bool readOnly_ = false;
+  // Null for an overlay without an upper.
+  SharedFd upper_;
   double share_ = 0;
   int64_t readyAtNs_ = 0;
 };

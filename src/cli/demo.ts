@@ -95,6 +95,8 @@ async function startDaemon(stage: Stage) {
   const socket = `${stage.scratch}/run/control.sock`
   const child: ChildProcess = spawn(process.execPath, [program, 'run', ...overlays, '--socket', socket], {
     stdio: ['ignore', 'ignore', 'pipe'],
+    // Locks of throw-away overlays are not the machine's.
+    env: { ...process.env, RUNTIME_DIRECTORY: `${stage.scratch}/run` },
   })
   const lines = createInterface({ input: child.stderr! })
   const log: string[] = []

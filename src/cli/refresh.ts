@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-import { display, fromText, toJson } from '../bytes.js'
+import { display, toJson } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import { native } from '../native.js'
 import { discoverOverlays, findOverlay } from '../overlay/discover.js'
 import { openOverlay } from '../overlay/open.js'
 import { type RefreshReport, refreshOnce, strategies } from '../refresh/once.js'
+import { argumentBytes } from './arguments.js'
 import { relativePaths } from './paths.js'
 
 /** `lowerwatch refresh MOUNTPOINT [PATH…] [--strategy RUNG] [--dry-run] [--json]` */
@@ -17,7 +18,7 @@ export async function command(positional: string[], options: Record<string, unkn
     })
   }
   const lane = new native.Lane('refresh')
-  const description = await findOverlay(await discoverOverlays(lane), fromText(mountPoint!), lane)
+  const description = await findOverlay(await discoverOverlays(lane), argumentBytes(mountPoint!), lane)
   const overlay = await openOverlay(description)
   try {
     const dryRun = options.dryRun === true

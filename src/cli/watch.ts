@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
-import { display, fromText, join, toBuffer, toJson } from '../bytes.js'
+import { display, join, toBuffer, toJson } from '../bytes.js'
 import { isSyscallError, LowerwatchError } from '../errors.js'
 import { type Change, native } from '../native.js'
 import { absolutePath } from '../overlay/discover.js'
 import { kindNames } from '../watch/changes.js'
+import { argumentBytes } from './arguments.js'
 
 /** `lowerwatch watch PATH… [-0] [--json]`: the raw change stream of directories, until it is interrupted. */
 export async function command(positional: string[], options: Record<string, unknown>): Promise<number> {
   const lane = new native.Lane('watch')
-  const roots = positional.map((path) => absolutePath(fromText(path)))
+  const roots = positional.map((path) => absolutePath(argumentBytes(path)))
   const print = printer(roots, options)
   const watcher = new native.Watcher(({ changes }) => process.stdout.write(Buffer.concat(changes.map(print))))
   try {

@@ -59,6 +59,10 @@ export async function runDaemon(options: RunOptions): Promise<void> {
     const socketPath = options.socket ?? config.socket ?? defaultSocketPath()
     const socket = await ControlSocket.listen(socketPath, (request) => answer(request, manager, status))
     closers.push(() => socket.close())
+    if (config.metricsSocket !== null) {
+      const { serveMetrics } = await import('./metrics.js')
+      closers.push(await serveMetrics(config.metricsSocket, status))
+    }
     await manager.sync(!config.all)
     const reload = async () => {
       native.notifySystemd(`RELOADING=1\nMONOTONIC_USEC=${native.monotonicNs() / 1000n}`)
@@ -117,11 +121,18 @@ function isNamed(description: OverlayDescription, places: ReadonlySet<ByteString
 
 function settingsOf(config: Config, description: OverlayDescription): OverlaySettings {
   const named = description.mounts.find(({ mountPoint }) => config.overlay.has(mountPoint))
-  const { lowerdir, dataOnly, ...policy } = mergeForOverlay(
+  const { lowerdir, upperdir, dataOnly, ...policy } = mergeForOverlay(
     config,
     (named ?? description.mounts[0]!).mountPoint,
   )
-  return { policy, layers: { lowerdir: lowerdir ?? undefined, dataOnly: dataOnly ?? undefined } }
+  return {
+    policy,
+    layers: {
+      lowerdir: lowerdir ?? undefined,
+      upperdir: upperdir ?? undefined,
+      dataOnly: dataOnly ?? undefined,
+    },
+  }
 }
 
 async function answer(

@@ -35,8 +35,8 @@ export function narrowOptions(layer: OpenLayer): LayerOptions {
 export function reflexOf(overlay: OpenOverlay, share: number): Pick<LayerOptions, 'reflex'> {
   if (overlay.layers.some((layer) => layer.revalidates)) return {}
   const watched = overlay.layers.filter((layer) => layer.role !== 'upper').length
-  const readOnly = overlay.description.upper === null
-  return { reflex: { overlay: overlay.root, readOnly, share: share / watched } }
+  const upper = overlay.layers.find((layer) => layer.role === 'upper')?.root ?? null
+  return { reflex: { overlay: overlay.root, upper, share: share / watched } }
 }
 
 export function isCgroup(fsType: string): boolean {
