@@ -18,13 +18,20 @@ export interface Examination {
   stale: StaleName[]
   /** Directories that are cached, so that a listing of them may be held: names that may have come or gone. */
   cachedDirectories: Map<ByteString, ByteString[]>
+  /** Directories that came to these paths: one that is held brings along what it merged before. */
+  movedDirectories: ByteString[]
   /** Why everything must be forgotten although no name is known to be stale; '' when not. */
   unknownReason: string
 }
 
 /** What the overlay has cached, of all that changed, that is not true any more. */
 export async function examine(overlay: OpenOverlay, changes: LowerChanges): Promise<Examination> {
-  const result: Examination = { stale: [], cachedDirectories: new Map(), unknownReason: changes.dirtyReason }
+  const result: Examination = {
+    stale: [],
+    cachedDirectories: new Map(),
+    movedDirectories: movedDirectories(changes),
+    unknownReason: changes.dirtyReason,
+  }
   if (overlay.unmappable !== '') result.unknownReason ||= overlay.unmappable
   const directories = [...changes.directories]
   const requests = directories.map(([directory, names]) => ({ directory, names: [...names.keys()] }))
@@ -66,6 +73,16 @@ export async function examine(overlay: OpenOverlay, changes: LowerChanges): Prom
     }
   }
   return result
+}
+
+function movedDirectories(changes: LowerChanges): ByteString[] {
+  const paths: ByteString[] = []
+  for (const [directory, names] of changes.directories) {
+    for (const [name, kind] of names) {
+      if (kind & Kind.directory && kind & Kind.movedTo) paths.push(join(directory, name))
+    }
+  }
+  return paths
 }
 
 /**

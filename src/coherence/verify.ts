@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { type ByteString, join, split } from '../bytes.js'
+import { isSyscallError } from '../errors.js'
 import { Cached, native } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { isDirectory } from './classify.js'
@@ -62,6 +63,11 @@ export async function compareAll(
 async function isCachedDirectory(overlay: OpenOverlay, path: ByteString): Promise<boolean> {
   const { directory, name } = split(path)
   if (path !== '' && native.probeCached(overlay.root, directory, [name])[0] !== Cached.positive) return false
-  const stat = await native.statAt(overlay.lane, overlay.root, path)
-  return stat !== null && isDirectory(stat)
+  try {
+    const stat = await native.statAt(overlay.lane, overlay.root, path)
+    return stat !== null && isDirectory(stat)
+  } catch (error) {
+    if (isSyscallError(error, 'ESTALE')) return false
+    throw error
+  }
 }

@@ -5,6 +5,8 @@ import { findHolders } from '../coherence/holders.js'
 import { type StaleListing, staleListings } from '../coherence/listing.js'
 import type { Oracle } from '../coherence/oracle.js'
 import { compareAll } from '../coherence/verify.js'
+import { isSyscallError } from '../errors.js'
+import { native } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { Budget } from './budget.js'
 
@@ -23,6 +25,7 @@ export interface Look {
  */
 export class HeldLooks {
   private everything = false
+  private readonly moved = new Set<ByteString>()
   private directories = new Map<ByteString, Set<ByteString>>()
   private readonly listingBudget: Budget
   private readonly searchBudget: Budget
@@ -37,7 +40,8 @@ export class HeldLooks {
   }
 
   add(found: Examination): void {
-    if (found.unknownReason !== '') this.everything = true
+    if (found.unknownReason !== '' || found.movedDirectories.length > 0) this.everything = true
+    for (const path of found.movedDirectories) this.moved.add(path)
     for (const [directory, names] of found.cachedDirectories) {
       const known = this.directories.get(directory)
       if (names.length === 0 || known?.size === 0) this.directories.set(directory, new Set())
@@ -86,11 +90,38 @@ export class HeldLooks {
     for (const directory of checked) look.checked.listings.add(directory)
   }
 
+  /**
+   * A directory that is held stays the same inode of the overlay when it is renamed below: the look-up at its new
+   * place moves the dentry there with the layers that it merged before, or fails with ESTALE. False: ESTALE.
+   */
+  private async lookUp(path: ByteString): Promise<boolean> {
+    try {
+      await native.statAt(this.overlay.lane, this.overlay.root, path)
+      return true
+    } catch (error) {
+      if (isSyscallError(error, 'ESTALE')) return false
+      if (isSyscallError(error)) return true
+      throw error
+    }
+  }
+
   /** Everything that a process has open: the only listings that can be held, the only dentries that can be pinned. */
   private async search(look: Look): Promise<void> {
     const { holders } = await findHolders(this.overlay)
+    const moved = [...this.moved]
+    this.moved.clear()
     if (holders.length === 0) return
     const paths = new Set(holders.map((holder) => holder.path))
+    for (const path of moved) {
+      if (await this.lookUp(path)) paths.add(path)
+      else
+        look.entries.push({
+          path,
+          kind: 'replaced',
+          detail: 'live answers ESTALE: a held directory came here',
+        })
+      look.checked.paths.add(path)
+    }
     const entries = await compareAll(this.overlay, paths, this.oracle)
     for (const path of paths) look.checked.paths.add(path)
     const open = holders.filter((holder) => holder.directory && holder.via === 'fd')

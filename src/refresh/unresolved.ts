@@ -135,7 +135,8 @@ function attribute(path: ByteString, holders: Holder[]): { path: ByteString; hol
     const above = holders.filter((holder) => holder.path === directory)
     if (above.length > 0) return { path: directory, holders: above }
   }
-  return { path, holders: [] }
+  // A held directory that was renamed below keeps its new place from being looked up.
+  return { path, holders: holders.filter((holder) => holder.directory) }
 }
 
 function procLink(holder: Holder): string {
