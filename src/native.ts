@@ -80,7 +80,12 @@ export interface Files {
   /** lstat; null when the path does not exist (ENOENT or ENOTDIR). */
   statAt(lane: Lane, root: Handle, path: ByteString): Promise<Stat | null>
   /** lstat of many names of one directory; an entry is null (does not exist) or a negative errno on other failures. */
-  statNames(lane: Lane, root: Handle, directory: ByteString, names: ByteString[]): Promise<(Stat | number | null)[]>
+  statNames(
+    lane: Lane,
+    root: Handle,
+    directory: ByteString,
+    names: ByteString[],
+  ): Promise<(Stat | number | null)[]>
   /** Every entry but '.' and '..'. A fresh open file description is read from its start to its end. */
   readDirectory(lane: Lane, root: Handle, directory: ByteString): Promise<DirectoryEntry[]>
   readLink(lane: Lane, root: Handle, path: ByteString): Promise<ByteString>
@@ -88,7 +93,12 @@ export interface Files {
   getXattr(lane: Lane, root: Handle, path: ByteString, name: string): Promise<Buffer | null>
   listXattrs(lane: Lane, root: Handle, path: ByteString): Promise<ByteString[]>
   /** name_to_handle_at(2); `fid` asks for AT_HANDLE_FID (6.6), which overlayfs answers without nfs_export. Null: not supported. */
-  handleAt(lane: Lane, root: Handle, path: ByteString, options?: { fid?: boolean }): Promise<FileHandle | null>
+  handleAt(
+    lane: Lane,
+    root: Handle,
+    path: ByteString,
+    options?: { fid?: boolean },
+  ): Promise<FileHandle | null>
   /** open_by_handle_at(2) on the mount of `root` with O_PATH; null for ESTALE (the inode is gone). Needs CAP_DAC_READ_SEARCH. */
   openByHandle(lane: Lane, root: Handle, handle: FileHandle): Promise<Handle | null>
   /**
@@ -96,10 +106,21 @@ export interface Files {
    * groups, no capabilities): per credential the R_OK|W_OK|X_OK bits granted. Shows the mode and owner that
    * overlayfs *checks*, which it copied at lookup, where stat shows the real inode's.
    */
-  accessAs(lane: Lane, root: Handle, path: ByteString, credentials: { uid: number; gid: number }[]): Promise<number[]>
+  accessAs(
+    lane: Lane,
+    root: Handle,
+    path: ByteString,
+    credentials: { uid: number; gid: number }[],
+  ): Promise<number[]>
   makeDirectory(lane: Lane, root: Handle, path: ByteString, mode: number): Promise<void>
   /** renameat2(2), both paths beneath `root`. `noReplace`: RENAME_NOREPLACE. */
-  rename(lane: Lane, root: Handle, from: ByteString, to: ByteString, options: { noReplace: boolean }): Promise<void>
+  rename(
+    lane: Lane,
+    root: Handle,
+    from: ByteString,
+    to: ByteString,
+    options: { noReplace: boolean },
+  ): Promise<void>
   /** Removes a tree beneath `root` without following links or crossing mounts; returns the paths it removed (or would). */
   removeTree(lane: Lane, root: Handle, path: ByteString, options: { dryRun: boolean }): Promise<ByteString[]>
   /** flock(2) LOCK_EX|LOCK_NB on a file it creates (0600, O_NOFOLLOW); null when another process has it. */
@@ -369,7 +390,9 @@ export interface RawInotify {
 }
 
 export interface RawInotifyConstructor {
-  new (onEvents: (events: { watch: number; mask: number; cookie: number; name: ByteString }[]) => void): RawInotify
+  new (
+    onEvents: (events: { watch: number; mask: number; cookie: number; name: ByteString }[]) => void,
+  ): RawInotify
 }
 
 // ---------------------------------------------------------------------------------------------- process
