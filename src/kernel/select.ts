@@ -17,7 +17,10 @@ export async function choosePatches(version: string, choice: SeriesChoice): Prom
   for (const name of names) patches.push(...(await loadSeries(version, name)))
   if (patches.length > 0) return patches
   const what = choice === 'all' ? 'no series' : `no ${choice} series`
+  const others: string[] = []
+  for (const other of await versions())
+    for (const name of names) if ((await loadSeries(other, name)).length > 0) others.push(other)
   throw new LowerwatchError('UNSUPPORTED_KERNEL', `there is ${what} for Linux ${version}`, {
-    hint: `there are some for ${(await versions()).join(', ')}`,
+    hint: others.length > 0 ? `there is one for ${[...new Set(others)].join(', ')}` : 'there is none yet',
   })
 }
