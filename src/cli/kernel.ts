@@ -32,6 +32,8 @@ interface BootOptions extends BuildOptions {
  * the status of its command, and with 2 when there is none.
  */
 export function registerKernel(program: Command): void {
+  // Without this `kernel boot --version V` would be taken for the program's own --version.
+  program.enablePositionalOptions()
   const kernel = program.command('kernel').description('the kernel patch series: pick, apply, build, boot')
 
   kernel
