@@ -11,7 +11,7 @@ import { boot } from './boot.js'
 import { type Build, buildKernel } from './build.js'
 import type { DebugVariant, Target } from './configs.js'
 import { cachedSource, fetchSource } from './fetch.js'
-import { inspect, type PatchStatus } from './inspect.js'
+import { inspect, inspectAll, type PatchStatus } from './inspect.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
 import { loadSeries, seriesNames, versions } from './series.js'
@@ -102,7 +102,7 @@ interface ApplyOptions {
 export async function apply(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
   const patches = await choosePatches(tree.version, options.series)
-  const found = await inspect(new Workspace(tree.root), patches)
+  const found = await inspectAll(new Workspace(tree.root), patches)
   const blocked = found.patches.filter(({ state }) => state === 'conflict' || state === 'partial')
   const wanted = found.patches.filter(({ state }) => state === (options.reverse ? 'applied' : 'applies'))
   const target = options.reverse ? found.unpatched : found.patched
@@ -122,7 +122,7 @@ export async function apply(options: ApplyOptions): Promise<void> {
 
 export async function status(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
-  const { patches } = await inspect(
+  const { patches } = await inspectAll(
     new Workspace(tree.root),
     await choosePatches(tree.version, options.series),
   )

@@ -47,6 +47,25 @@ export async function inspect(tree: Workspace, patches: Patch[]): Promise<Series
   return { patches: result, patched, unpatched }
 }
 
+/**
+ * The same for several series, each of which can be in without the others. They are judged one on top of the other, in
+ * their order, and taken back in the opposite one.
+ */
+export async function inspectAll(tree: Workspace, patches: Patch[]): Promise<SeriesStatus> {
+  const names = [...new Set(patches.map((patch) => patch.series))]
+  const groups = names.map((name) => patches.filter((patch) => patch.series === name))
+  const statuses: PatchStatus[] = []
+  let patched = tree
+  for (const group of groups) {
+    const found = await inspect(patched, group)
+    statuses.push(...found.patches)
+    patched = found.patched
+  }
+  let unpatched = tree
+  for (const group of groups.reverse()) unpatched = (await inspect(unpatched, group)).unpatched
+  return { patches: statuses, patched, unpatched }
+}
+
 /** The tree without these patches, or null when they are not all there in full. */
 async function takeBack(tree: Workspace, patches: Patch[]): Promise<Workspace | null> {
   const without = tree.fork()

@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process'
 import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { inspect } from '../../../src/kernel/inspect.js'
+import { inspect, inspectAll } from '../../../src/kernel/inspect.js'
 import { openTree } from '../../../src/kernel/tree.js'
 import { Workspace } from '../../../src/kernel/workspace.js'
 import { created, five, makeTree, numbers, patch, seven } from './fixture.js'
@@ -68,6 +68,33 @@ describe('a series and a tree', () => {
     expect((await git('diff', '--name-only')).stdout).toBe('file\n')
     expect((await git('diff', '--cached', '--name-only')).stdout).toBe('')
     expect((await stat(`${tree.root}/file`)).mode & 0o777).toBe(0o640)
+  })
+})
+
+describe('two series', () => {
+  const other = `diff --git a/other b/other
+--- a/other
++++ b/other
+@@ -1,3 +1,4 @@
+ 1
+ 2
++two and a half
+ 3
+`
+  const both = [...series, { ...patch('0001-other.patch', other), series: 'overlayfs' as const }]
+
+  it('are seen one without the other', async () => {
+    await using tree = await makeTree({ file: numbers(20), other: numbers(3) })
+    const alone = both.filter((p) => p.series === 'overlayfs')
+    await (await inspectAll(new Workspace(tree.root), alone)).patched.commit()
+    const found = await inspectAll(new Workspace(tree.root), both)
+    expect(found.patches.map((p) => p.state)).toEqual(['applies', 'applies', 'applies', 'applied'])
+    await found.patched.commit()
+    const all = await inspectAll(new Workspace(tree.root), both)
+    expect(all.patches.map((p) => p.state)).toEqual(['applied', 'applied', 'applied', 'applied'])
+    await all.unpatched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+    expect(await readFile(`${tree.root}/other`, 'latin1')).toBe(numbers(3))
   })
 })
 
