@@ -11,7 +11,7 @@ import { configText, type DebugVariant, notCompiled, type Target } from './confi
 import { withLock } from './lock.js'
 import { Progress, type ProgressOutput } from './progress.js'
 import { loadTestOnly, type Patch } from './series.js'
-import { output, requireTools } from './tools.js'
+import { output } from './tools.js'
 import { openTree, type Tree } from './tree.js'
 import { Workspace } from './workspace.js'
 
@@ -51,14 +51,13 @@ const guesses = { stock: 1300, patched: 60 }
  * Builds a kernel, or finds it in the cache. Stock and patched builds of one source and configuration share the work: the
  * patched tree starts as a copy of the stock one with its objects, and make builds what the patches changed.
  *
- * @throws LowerwatchError MISSING_TOOL; KERNEL when a patch does not apply or make fails
+ * @throws LowerwatchError KERNEL when a patch does not apply or make fails
  */
 export async function buildKernel(
   request: BuildRequest,
   progress: ProgressOutput,
   root = cacheRoot(),
 ): Promise<Build> {
-  await requireTools('make', 'gcc', 'flex', 'bison', 'bc', 'tar', 'cp')
   const config = await configText(request.target, request.debug)
   const testOnly = await loadTestOnly(request.tree.version)
   const compiler = await output('gcc', ['-dumpfullversion'])
@@ -175,17 +174,25 @@ async function make(job: Job): Promise<BuildRecord> {
     all: true,
     buffer: false,
     reject: false,
+    // A process group of its own: make leaves its children running when only it is ended, and they would go on
+    // writing into a tree that the next build takes up.
+    detached: true,
   })
+  const release = endWith(child.pid)
   let lastError = ''
-  for await (const line of child.iterable({ from: 'all' })) {
-    log.write(`${line}\n`)
-    if (/^ {2}[A-Z]/.test(line)) progress.step()
-    if (/\berror\b/i.test(line) && lastError === '') lastError = line
+  try {
+    for await (const line of child.iterable({ from: 'all' })) {
+      log.write(`${line}\n`)
+      if (/^ {2}[A-Z]/.test(line)) progress.step()
+      if (/\berror\b/i.test(line) && lastError === '') lastError = line
+    }
+  } finally {
+    log.end()
+    await finished(log)
   }
-  log.end()
-  await finished(log)
-  if ((await child).failed)
-    throw new LowerwatchError('KERNEL', `make failed: ${lastError}`, { hint: `see ${cwd}.log` })
+  const end = await child
+  release()
+  if (end.failed) throw new LowerwatchError('KERNEL', `make failed: ${lastError}`, { hint: `see ${cwd}.log` })
   progress.finish()
   const tree = await openTree(cwd)
   return {
@@ -193,6 +200,24 @@ async function make(job: Job): Promise<BuildRecord> {
     release: tree.release,
     steps: progress.steps,
     seconds: (Date.now() - startedAt) / 1000,
+  }
+}
+
+/**
+ * Passes a signal to a process group, which make uses to remove half-written files. `release` gives the signal back to
+ * this process when the group has ended.
+ */
+function endWith(group: number | undefined): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  let received: NodeJS.Signals | null = null
+  const end = (signal: NodeJS.Signals) => {
+    received = signal
+    if (group !== undefined) process.kill(-group, 'SIGTERM')
+  }
+  for (const signal of signals) process.on(signal, end)
+  return () => {
+    for (const signal of signals) process.removeListener(signal, end)
+    if (received !== null) process.kill(process.pid, received)
   }
 }
 

@@ -15,6 +15,7 @@ import { inspect, inspectAll, type PatchStatus } from './inspect.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
 import { loadSeries, seriesNames, versions } from './series.js'
+import { requireTools } from './tools.js'
 import { identifyTree, openTree } from './tree.js'
 import { isCode, Workspace } from './workspace.js'
 
@@ -154,6 +155,7 @@ export async function build(options: BuildOptions): Promise<void> {
 
 /** The build that the options ask for, from the cache where it is there. */
 export async function obtainBuild(options: BuildOptions): Promise<Build> {
+  await requireTools('make', 'gcc', 'flex', 'bison', 'bc', 'tar', 'cp')
   let root = options.tree
   let identity: string
   if (root === undefined) {
