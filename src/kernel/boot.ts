@@ -8,6 +8,7 @@ import { LowerwatchError } from '../errors.js'
 import type { Build } from './build.js'
 import { cacheRoot, ensureDirectory } from './cache.js'
 import { initScript, parseResult } from './init-script.js'
+import { compareVersions } from './series.js'
 import { requireRoot, requireTools } from './tools.js'
 
 /** One command in one kernel. */
@@ -60,7 +61,7 @@ export async function boot(request: BootRequest, root = cacheRoot()): Promise<Bo
     const child = spawn(request.build.kernel, kernelArguments(request, init), {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
       detached: true,
-      env: { ...process.env, TMPDIR: await memoryDirectory() },
+      env: { ...process.env, ...hostWorkarounds(request.build.version), TMPDIR: await memoryDirectory() },
     })
     return await follow(child, request)
   } finally {
@@ -88,6 +89,14 @@ function kernelArguments(request: BootRequest, init: string): string[] {
     ...(major >= 7 ? ['seccomp=on', 'ncpus=2'] : []),
     ...(request.append ?? []),
   ]
+}
+
+/**
+ * Up to 6.12 a process of the guest starts as a fork of the kernel's own, with the restartable sequence that glibc has
+ * registered (2.35). Its memory is gone then, and the host answers the first signal with SIGSEGV. 6.13 starts a program.
+ */
+function hostWorkarounds(version: string): Record<string, string> {
+  return compareVersions(version, '6.13') < 0 ? { GLIBC_TUNABLES: 'glibc.pthread.rseq=0' } : {}
 }
 
 async function follow(child: ChildProcess, request: BootRequest): Promise<BootResult> {
