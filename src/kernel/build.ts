@@ -117,6 +117,8 @@ async function finish(job: Job, prepare: (directory: string) => Promise<void>): 
       await writeRecord(`${job.entry}.prepared`, {})
     }
     const record = await make(job)
+    // What an interrupted build had left says nothing about the next one.
+    if (ready) record.steps = 0
     await writeRecord(job.entry, record)
     return result(job, record, true)
   })
