@@ -14,6 +14,8 @@ export const errorCodes = {
   DAEMON_UNREACHABLE: { exit: 2 },
   STRATEGY_UNAVAILABLE: { exit: 2 },
   MISSING_TOOL: { exit: 2 },
+  /** A kernel source, build or boot that did not work. */
+  KERNEL: { exit: 2 },
   SYSCALL: { exit: 2 },
   STALE: { exit: 1 },
 } as const

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { DebugVariant, Target } from '../kernel/configs.js'
+import type { SeriesChoice } from '../kernel/select.js'
+
+interface TreeOptions {
+  tree?: string
+  json?: boolean
+}
+interface ApplyOptions extends TreeOptions {
+  series: SeriesChoice
+  dryRun?: boolean
+  reverse?: boolean
+}
+interface BuildOptions extends TreeOptions {
+  target: Target
+  debug?: DebugVariant
+  version?: string
+  series: SeriesChoice
+  stock?: boolean
+}
+interface BootOptions extends BuildOptions {
+  memory: string
+  append: string[]
+}
+
+/**
+ * Adds `lowerwatch kernel …`. What the commands run is loaded when one is called.
+ *
+ * Exit status: 0 fine; 1 the answer is no (a patch does not apply or is not in); 2 something is missing. `boot` ends with
+ * the status of its command, and with 2 when there is none.
+ */
+export function registerKernel(program: Command): void {
+  // Without this `kernel boot --version V` would be taken for the program's own --version.
+  program.enablePositionalOptions()
+  const kernel = program.command('kernel').description('the kernel patch series: pick, apply, build, boot')
+
+  kernel
+    .command('list')
+    .description(
+      'the series of each kernel version, what each patch does, what a tree or the running kernel has',
+    )
+    .option('--tree <dir>', 'also say what this kernel source has of them')
+    .option('--json', 'for programs')
+    .action(async (options: TreeOptions) => (await import('../kernel/commands.js')).list(options))
+
+  kernel
+    .command('fetch')
+    .description("take a kernel's source from this machine's package mirror into the cache, verified")
+    .argument('<version>', 'for example 7.2', kernelVersion)
+    .action(async (version: string) => (await import('../kernel/commands.js')).fetch(version))
+
+  kernel
+    .command('apply')
+    .description('apply the series to a kernel source, all of it or nothing')
+    .option('--tree <dir>', 'kernel source', '.')
+    .addOption(seriesOption())
+    .option('--dry-run', 'only say what would happen')
+    .option('--reverse', 'take the patches out')
+    .option('--json', 'for programs')
+    .action(async (options: ApplyOptions) => (await import('../kernel/commands.js')).apply(options))
+
+  kernel
+    .command('status')
+    .description('which patches a kernel source has, fully or in part')
+    .option('--tree <dir>', 'kernel source', '.')
+    .addOption(seriesOption())
+    .option('--json', 'for programs')
+    .action(async (options: ApplyOptions) => (await import('../kernel/commands.js')).status(options))
+
+  addBuildOptions(kernel.command('build').description('build a kernel in the cache, or find it there'))
+    .option('--json', 'for programs')
+    .action(async (options: BuildOptions) => (await import('../kernel/commands.js')).build(options))
+
+  addBuildOptions(
+    kernel.command('boot').description('run one command in a kernel, on the root of this machine'),
+  )
+    .option('--memory <size>', 'memory of the machine', '2G')
+    .option('--append <word>', 'more for the kernel command line (repeatable)', collect, [])
+    .argument('<command...>', 'command and its arguments, after --')
+    .action(async (command: string[], options: BootOptions) =>
+      (await import('../kernel/commands.js')).bootCommand(command, options),
+    )
+
+  kernel
+    .command('test')
+    .description('run the test matrix of the series (in a checkout of the project)')
+    .allowUnknownOption()
+    .argument('[args...]', 'passed on to scripts/test-kernel')
+    .action(async (args: string[]) => (await import('../kernel/commands.js')).test(args))
+}
+
+function addBuildOptions(command: Command): Command {
+  return command
+    .option('--version <version>', 'kernel version (default: the newest that has a series)', kernelVersion)
+    .option('--tree <dir>', 'build this source instead of a fetched one; it is copied, not changed')
+    .addOption(new Option('--target <target>', 'what to build').choices(['uml']).default('uml'))
+    .addOption(
+      new Option('--debug <variant>', 'a slower kernel that checks itself').choices(['lockdep', 'kasan']),
+    )
+    .addOption(seriesOption())
+    .option('--patched', 'with the series (default)')
+    .option('--stock', 'without')
+}
+
+function seriesOption(): Option {
+  return new Option('--series <name>', 'which series').choices(['kernfs', 'overlayfs', 'all']).default('all')
+}
+
+function kernelVersion(text: string): string {
+  if (!/^\d+\.\d+$/.test(text)) throw new InvalidArgumentError('a version is like 7.2')
+  return text
+}
+
+function collect(word: string, words: string[]): string[] {
+  return [...words, word]
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+
+import { createHash } from 'node:crypto'
+import { createWriteStream } from 'node:fs'
+import { rename, rm, writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { finished } from 'node:stream/promises'
+import { LowerwatchError } from '../errors.js'
+import { cacheRoot, ensureDirectory, listRecords, readRecord, writeRecord } from './cache.js'
+import { configText, type DebugVariant, notCompiled, type Target } from './configs.js'
+import { withLock } from './lock.js'
+import { Progress, type ProgressOutput } from './progress.js'
+import { loadTestOnly, type Patch } from './series.js'
+import { output } from './tools.js'
+import { openTree, type Tree } from './tree.js'
+import { Workspace } from './workspace.js'
+
+/** What to build. `patches` empty means stock. */
+export interface BuildRequest {
+  tree: Tree
+  /** What the tree is: a package's hash or {@link identifyTree}. */
+  identity: string
+  target: Target
+  debug: DebugVariant | null
+  patches: Patch[]
+}
+
+/** A finished build. */
+export interface Build {
+  version: string
+  release: string
+  /** The tree it was built in. */
+  directory: string
+  /** The kernel: an ordinary program. */
+  kernel: string
+  /** False when it was in the cache. */
+  fresh: boolean
+}
+
+interface BuildRecord {
+  kind: string
+  release: string
+  steps: number
+  seconds: number
+}
+
+/** Steps of a first build and of one patched after, before any has been counted here. */
+const guesses = { stock: 1300, patched: 60 }
+
+/**
+ * Builds a kernel, or finds it in the cache. Stock and patched builds of one source and configuration share the work: the
+ * patched tree starts as a copy of the stock one with its objects, and make builds what the patches changed.
+ *
+ * @throws LowerwatchError KERNEL when a patch does not apply or make fails
+ */
+export async function buildKernel(
+  request: BuildRequest,
+  progress: ProgressOutput,
+  root = cacheRoot(),
+): Promise<Build> {
+  const config = await configText(request.target, request.debug)
+  const testOnly = await loadTestOnly(request.tree.version)
+  const compiler = await output('gcc', ['-dumpfullversion'])
+  const name = [request.tree.version, request.target, request.debug ?? []].flat().join('-')
+  await ensureDirectory(`${root}/build`)
+  const stockKey = key([request.identity, config, compiler, ...notCompiled, ...testOnly.map((p) => p.text)])
+  const stock = await finish(
+    {
+      request,
+      config,
+      entry: `${root}/build/${name}-stock-${stockKey}`,
+      kind: `${name}-stock`,
+      root,
+      progress,
+    },
+    (directory) => prepareStock(request.tree, testOnly, directory),
+  )
+  if (request.patches.length === 0) return stock
+  const patchedKey = key([stockKey, ...request.patches.map((p) => p.text)])
+  return finish(
+    {
+      request,
+      config,
+      entry: `${root}/build/${name}-patched-${patchedKey}`,
+      kind: `${name}-patched`,
+      root,
+      progress,
+    },
+    (directory) => preparePatched(stock, request.patches, directory),
+  )
+}
+
+interface Job {
+  request: BuildRequest
+  config: string
+  entry: string
+  /** Builds of one kind take about the same number of steps. */
+  kind: string
+  root: string
+  progress: ProgressOutput
+}
+
+/** From whatever is there of an entry to a finished build. An interrupted make goes on where it was. */
+async function finish(job: Job, prepare: (directory: string) => Promise<void>): Promise<Build> {
+  const done = await readRecord<BuildRecord>(job.entry)
+  if (done) return result(job, done, false)
+  const waiting = () => void job.progress.write(`another process builds ${job.kind}, waiting\n`)
+  return withLock(`${job.entry}.lock`, waiting, async () => {
+    const meanwhile = await readRecord<BuildRecord>(job.entry)
+    if (meanwhile) return result(job, meanwhile, false)
+    const ready = await readRecord<object>(`${job.entry}.prepared`)
+    if (!ready) {
+      job.progress.write(`${job.kind}: copying the source\n`)
+      await rm(job.entry, { recursive: true, force: true })
+      await prepare(`${job.entry}.new`)
+      await rename(`${job.entry}.new`, job.entry)
+      await writeRecord(`${job.entry}.prepared`, {})
+    }
+    const record = await make(job)
+    // What an interrupted build had left says nothing about the next one.
+    if (ready) record.steps = 0
+    await writeRecord(job.entry, record)
+    return result(job, record, true)
+  })
+}
+
+function result(job: Job, record: BuildRecord, fresh: boolean): Build {
+  const { version } = job.request.tree
+  return { version, release: record.release, directory: job.entry, kernel: `${job.entry}/linux`, fresh }
+}
+
+async function prepareStock(tree: Tree, testOnly: Patch[], directory: string): Promise<void> {
+  await rm(directory, { recursive: true, force: true })
+  await ensureDirectory(directory)
+  const { execa } = await import('execa')
+  const excludes = notCompiled.map((pattern) => `--exclude=${pattern}`)
+  await execa(
+    'tar',
+    ['-C', tree.root, '--wildcards', '--wildcards-match-slash', ...excludes, '-cf', '-', '.'],
+    { buffer: false },
+  ).pipe('tar', ['-C', directory, '-xf', '-'])
+  await applyAll(directory, testOnly)
+}
+
+async function preparePatched(stock: Build, patches: Patch[], directory: string): Promise<void> {
+  await rm(directory, { recursive: true, force: true })
+  // -a keeps modification times, so make finds the objects up to date; reflink costs nothing where there is one.
+  await output('cp', ['-a', '--reflink=auto', stock.directory, directory])
+  await applyAll(directory, patches)
+}
+
+async function applyAll(directory: string, patches: Patch[]): Promise<void> {
+  const workspace = new Workspace(directory)
+  for (const patch of patches) {
+    const [conflict] = await workspace.apply(patch.diffs)
+    if (conflict)
+      throw new LowerwatchError('KERNEL', `${patch.name} does not apply`, {
+        hint: `${conflict.file}, hunk ${conflict.hunk}: ${conflict.why}`,
+      })
+  }
+  await workspace.commit()
+}
+
+async function make(job: Job): Promise<BuildRecord> {
+  const startedAt = Date.now()
+  const cwd = job.entry
+  const options = { cwd, env: { KCONFIG_ALLCONFIG: `${cwd}.config`, ARCH: 'um', LC_ALL: 'C' } }
+  await writeFile(`${cwd}.config`, job.config)
+  await output('make', ['-s', 'allnoconfig'], options)
+  const progress = new Progress(`building ${job.kind}`, await expectedSteps(job), job.progress)
+  const { execa } = await import('execa')
+  const log = createWriteStream(`${cwd}.log`)
+  const child = execa('make', [`-j${availableParallelism()}`, 'linux'], {
+    ...options,
+    stdin: 'ignore',
+    all: true,
+    buffer: false,
+    reject: false,
+    // A process group of its own: make leaves its children running when only it is ended, and they would go on
+    // writing into a tree that the next build takes up.
+    detached: true,
+  })
+  const release = endWith(child.pid)
+  let lastError = ''
+  try {
+    for await (const line of child.iterable({ from: 'all' })) {
+      log.write(`${line}\n`)
+      if (/^ {2}[A-Z]/.test(line)) progress.step()
+      if (/\berror\b/i.test(line) && lastError === '') lastError = line
+    }
+  } finally {
+    log.end()
+    await finished(log)
+  }
+  const end = await child
+  release()
+  if (end.failed) throw new LowerwatchError('KERNEL', `make failed: ${lastError}`, { hint: `see ${cwd}.log` })
+  progress.finish()
+  const tree = await openTree(cwd)
+  return {
+    kind: job.kind,
+    release: tree.release,
+    steps: progress.steps,
+    seconds: (Date.now() - startedAt) / 1000,
+  }
+}
+
+/**
+ * Passes a signal to a process group, which make uses to remove half-written files. `release` gives the signal back to
+ * this process when the group has ended.
+ */
+function endWith(group: number | undefined): () => void {
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  let received: NodeJS.Signals | null = null
+  const end = (signal: NodeJS.Signals) => {
+    received = signal
+    if (group !== undefined) process.kill(-group, 'SIGTERM')
+  }
+  for (const signal of signals) process.on(signal, end)
+  return () => {
+    for (const signal of signals) process.removeListener(signal, end)
+    if (received !== null) process.kill(process.pid, received)
+  }
+}
+
+/** What the last build of this kind took. */
+async function expectedSteps(job: Job): Promise<number> {
+  for (const entry of await listRecords(`${job.root}/build`)) {
+    const record = await readRecord<BuildRecord>(entry)
+    if (record?.kind === job.kind && record.steps > 0) return record.steps
+  }
+  return job.kind.endsWith('-stock') ? guesses.stock : guesses.patched
+}
+
+function key(parts: string[]): string {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(`${part.length}\n${part}`)
+  return hash.digest('hex').slice(0, 12)
+}

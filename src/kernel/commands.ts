@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { access, readFile } from 'node:fs/promises'
+import { release } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { display } from '../bytes.js'
+import { LowerwatchError } from '../errors.js'
+import { boot } from './boot.js'
+import { type Build, buildKernel } from './build.js'
+import type { DebugVariant, Target } from './configs.js'
+import { cachedSource, fetchSource } from './fetch.js'
+import { inspect, inspectAll, type PatchStatus } from './inspect.js'
+import { describeStatus, summarize } from './report.js'
+import { choosePatches, type SeriesChoice } from './select.js'
+import { loadSeries, seriesNames, versions } from './series.js'
+import { requireTools } from './tools.js'
+import { identifyTree, openTree } from './tree.js'
+import { isCode, Workspace } from './workspace.js'
+
+/** Results go to standard output, everything about the way to them to standard error. */
+const say = (line: string) => void process.stdout.write(`${line}\n`)
+const note = (line: string) => void process.stderr.write(`${line}\n`)
+
+interface BuildOptions {
+  tree?: string
+  version?: string
+  target: Target
+  debug?: DebugVariant
+  series: SeriesChoice
+  stock?: boolean
+  json?: boolean
+}
+
+export async function list(options: { tree?: string; json?: boolean }): Promise<void> {
+  const tree = options.tree === undefined ? null : await openTree(options.tree)
+  const rows = []
+  for (const version of await versions()) {
+    for (const series of seriesNames) {
+      const patches = await loadSeries(version, series)
+      if (patches.length === 0) continue
+      const states =
+        tree?.version === version ? (await inspect(new Workspace(tree.root), patches)).patches : null
+      rows.push({
+        version,
+        series,
+        patches: patches.map((patch, i) => ({
+          name: patch.name,
+          subject: patch.subject,
+          summary: patch.summary,
+          forwarded: patch.forwarded,
+          appliedUpstream: patch.appliedUpstream,
+          ...(states ? { state: states[i]!.state } : {}),
+        })),
+      })
+    }
+  }
+  const running = { release: release(), overlayfs: await runningOverlayfs() }
+  if (options.json) return say(JSON.stringify({ series: rows, running }, null, 2))
+  for (const row of rows) {
+    say(`Linux ${row.version}, ${row.series}: ${row.patches.length} patches`)
+    for (const patch of row.patches) {
+      say(`  ${patch.subject}${'state' in patch ? ` [${patch.state}]` : ''}`)
+      say(`      ${patch.summary}`)
+    }
+  }
+  if (tree && !rows.some((row) => row.version === tree.version))
+    say(`${tree.root} is Linux ${tree.release}: no series for it`)
+  say(`running Linux ${running.release}: overlayfs series ${running.overlayfs}`)
+}
+
+/** The series adds a parameter to the overlay module; without the module loaded it cannot be seen. */
+async function runningOverlayfs(): Promise<'present' | 'absent' | 'unknown (overlay is not loaded)'> {
+  try {
+    await access('/sys/module/overlay')
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error
+    return 'unknown (overlay is not loaded)'
+  }
+  try {
+    await readFile('/sys/module/overlay/parameters/lower_changes')
+    return 'present'
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error
+    return 'absent'
+  }
+}
+
+export async function fetch(version: string): Promise<void> {
+  const source = await fetchSource(version, note)
+  say(source.tree)
+}
+
+interface ApplyOptions {
+  tree?: string
+  series: SeriesChoice
+  dryRun?: boolean
+  reverse?: boolean
+  json?: boolean
+}
+
+export async function apply(options: ApplyOptions): Promise<void> {
+  const tree = await openTree(options.tree ?? '.')
+  const patches = await choosePatches(tree.version, options.series)
+  const found = await inspectAll(new Workspace(tree.root), patches)
+  const blocked = found.patches.filter(({ state }) => state === 'conflict' || state === 'partial')
+  const wanted = found.patches.filter(({ state }) => state === (options.reverse ? 'applied' : 'applies'))
+  const target = options.reverse ? found.unpatched : found.patched
+  const write = blocked.length === 0 && !options.dryRun
+  if (write) await target.commit()
+  report(found.patches, options)
+  if (blocked.length > 0) {
+    if (!options.json) say(`nothing changed: ${blocked.length} of ${patches.length} patches do not fit`)
+    process.exitCode = 1
+  } else if (!options.json) {
+    const verb = options.reverse ? 'taken out' : 'applied'
+    say(
+      `${wanted.length} patches ${options.dryRun ? `would be ${verb}` : verb}, ${tree.root} is Linux ${tree.release}`,
+    )
+  }
+}
+
+export async function status(options: ApplyOptions): Promise<void> {
+  const tree = await openTree(options.tree ?? '.')
+  const { patches } = await inspectAll(
+    new Workspace(tree.root),
+    await choosePatches(tree.version, options.series),
+  )
+  report(patches, options)
+  if (!options.json) say(`Linux ${tree.release}: ${summarize(patches)}`)
+  if (patches.some(({ state }) => state !== 'applied')) process.exitCode = 1
+}
+
+function report(patches: PatchStatus[], options: { json?: boolean }): void {
+  if (options.json) {
+    const rows = patches.map(({ patch, state, conflicts }) => ({
+      series: patch.series,
+      name: patch.name,
+      subject: patch.subject,
+      state,
+      conflicts: conflicts.map((conflict) => ({ ...conflict, file: display(conflict.file) })),
+    }))
+    say(JSON.stringify({ patches: rows }, null, 2))
+    return
+  }
+  for (const line of patches.flatMap(describeStatus)) say(line)
+}
+
+export async function build(options: BuildOptions): Promise<void> {
+  const done = await obtainBuild(options)
+  if (options.json) say(JSON.stringify(done, null, 2))
+  else say(done.kernel)
+}
+
+/** The build that the options ask for, from the cache where it is there. */
+export async function obtainBuild(options: BuildOptions): Promise<Build> {
+  await requireTools('make', 'gcc', 'flex', 'bison', 'bc', 'tar', 'cp')
+  let root = options.tree
+  let identity: string
+  if (root === undefined) {
+    const version = options.version ?? (await versions()).at(-1)!
+    const source = (await cachedSource(version)) ?? (await fetchSource(version, note))
+    root = source.tree
+    identity = source.identity
+  } else {
+    identity = await identifyTree(root)
+  }
+  const tree = await openTree(root)
+  if (options.version !== undefined && tree.version !== options.version)
+    throw new LowerwatchError('USAGE', `${root} is Linux ${tree.release}, not ${options.version}`)
+  const patches = options.stock ? [] : await choosePatches(tree.version, options.series)
+  const { target } = options
+  return buildKernel({ tree, identity, target, debug: options.debug ?? null, patches }, process.stderr)
+}
+
+export async function bootCommand(
+  argv: string[],
+  options: BuildOptions & { memory: string; append: string[] },
+): Promise<void> {
+  const built = await obtainBuild(options)
+  const abort = new AbortController()
+  let ended: NodeJS.Signals | null = null
+  const end = (signal: NodeJS.Signals) => {
+    ended = signal
+    abort.abort()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end)
+  try {
+    const { memory, append } = options
+    const { stdout, stderr } = process
+    const result = await boot({ build: built, argv, memory, append, stdout, stderr, signal: abort.signal })
+    for (const splat of result.splats) note(`kernel: ${splat}`)
+    process.exitCode = result.status
+  } catch (error) {
+    if (ended === null) throw error
+    process.exitCode = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[ended as 'SIGINT' | 'SIGTERM' | 'SIGHUP']
+  } finally {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, end)
+  }
+}
+
+export async function test(args: string[]): Promise<void> {
+  const script = fileURLToPath(new URL('../../scripts/test-kernel', import.meta.url))
+  try {
+    await access(script)
+  } catch (error) {
+    throw new LowerwatchError('USAGE', 'the tests are not part of the installed package', {
+      hint: 'run this in a checkout of the project',
+      cause: error,
+    })
+  }
+  const child = spawn(script, args, { stdio: 'inherit' })
+  const [code] = (await once(child, 'exit')) as [number | null]
+  process.exitCode = code ?? 2
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+
+import { readFile } from 'node:fs/promises'
+import { LowerwatchError } from '../errors.js'
+import { patchesDirectory } from './series.js'
+import { isCode } from './workspace.js'
+
+/** What a kernel is built for. More of them: a file `kernel-patches/configs/TARGET.config`. */
+export const targets = ['uml'] as const
+export type Target = (typeof targets)[number]
+
+/** Debug variants of a build: `kernel-patches/configs/NAME.config` on top of the target's. */
+export const debugVariants = ['lockdep', 'kasan'] as const
+export type DebugVariant = (typeof debugVariants)[number]
+
+/** The configuration of a build, as KCONFIG_ALLCONFIG for allnoconfig. Later lines win. */
+export async function configText(target: Target, debug: DebugVariant | null): Promise<string> {
+  const parts = [await fragment(target)]
+  if (debug) parts.push(await fragment(debug))
+  return parts.join('\n')
+}
+
+async function fragment(name: string): Promise<string> {
+  try {
+    return await readFile(`${patchesDirectory}/configs/${name}.config`, 'utf8')
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error
+    throw new LowerwatchError('USAGE', `there is no configuration ${name}`, { cause: error })
+  }
+}
+
+/**
+ * What a user-mode kernel does not compile, as tar exclude patterns: three quarters of the source. A copy without it is
+ * made in a third of the time, which matters because every build has a copy of its own. Kconfig files and makefiles stay.
+ */
+export const notCompiled = [
+  './.git',
+  './debian',
+  './arch/[a-tv-wyz]*/*.[chS]',
+  './arch/*.dts',
+  './arch/*.dtsi',
+  './arch/*.dtso',
+  './sound/*.[ch]',
+  ...[
+    'accel',
+    'clk',
+    'gpu',
+    'iio',
+    'infiniband',
+    'media',
+    'net/ethernet',
+    'net/wireless',
+    'pinctrl',
+    'scsi',
+  ].map((driver) => `./drivers/${driver}/*.[ch]`),
+  './drivers/staging/*.[ch]',
+  './drivers/usb/*.[ch]',
+  './Documentation/ABI',
+  './Documentation/devicetree',
+  './Documentation/translations',
+  './tools/perf',
+  './tools/testing/selftests/bpf',
+]

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+
+import type { ByteString } from '../bytes.js'
+import type { FileDiff, Hunk } from './diff.js'
+
+/** Why a hunk has no place in a file. */
+export interface HunkFailure {
+  hunk: number
+  why: string
+}
+
+/** A file's content, or null where there is no file. */
+export type Content = ByteString | null
+
+/** The file after the diff, or every hunk that failed. A null content means: no file any more. */
+export type FileResult = { ok: true; content: Content } | { ok: false; failures: HunkFailure[] }
+
+/**
+ * Applies a diff to the content of one file. Context and removed lines must be there exactly (no fuzz, as `git am`);
+ * their place may have moved, as long as the hunks keep their order.
+ */
+export function applyToContent(diff: FileDiff, content: Content): FileResult {
+  if (diff.oldPath === null && content !== null) return failed(1, 'the file to create exists already')
+  if (diff.oldPath !== null && content === null) return failed(1, 'the file is missing')
+
+  const source = content === null || content === '' ? [] : content.split('\n')
+  const endsWithNewline = content === null || content === '' || source.at(-1) === ''
+  if (endsWithNewline) source.pop()
+  const out: ByteString[] = []
+  const failures: HunkFailure[] = []
+  let done = 0
+  let shift = 0
+  let noNewline = !endsWithNewline
+  for (const hunk of diff.hunks) {
+    const old = side(hunk, '+')
+    const expected = Math.max(hunk.oldStart - (old.length > 0 ? 1 : 0), 0) + shift
+    const place = find(source, old, expected, done)
+    if (place < 0) {
+      failures.push({ hunk: hunk.number, why: explain(source, old, expected, done) })
+      continue
+    }
+    shift += place - expected
+    out.push(...source.slice(done, place), ...side(hunk, '-'))
+    done = place + old.length
+    if (done === source.length) {
+      if (hunk.oldNoNewline === endsWithNewline && source.length > 0)
+        failures.push({ hunk: hunk.number, why: 'the newline at the end of the file differs' })
+      noNewline = hunk.newNoNewline
+    }
+  }
+  if (failures.length > 0) return { ok: false, failures }
+  out.push(...source.slice(done))
+  if (diff.newPath === null)
+    return out.length > 0 ? failed(1, 'the file to delete has more in it') : { ok: true, content: null }
+  return { ok: true, content: out.length === 0 ? '' : out.join('\n') + (noNewline ? '' : '\n') }
+}
+
+/** The lines of a hunk without those of one kind: its old side without '+', its new side without '-'. */
+function side(hunk: Hunk, without: '+' | '-'): ByteString[] {
+  return hunk.lines.filter((line) => line[0] !== without).map((line) => line.slice(1))
+}
+
+/** The place nearest to `expected`, not before `from`, where all lines stand; -1 if there is none. */
+function find(source: ByteString[], wanted: ByteString[], expected: number, from: number): number {
+  const last = source.length - wanted.length
+  const reach = Math.max(expected - from, last - expected)
+  for (let distance = 0; distance <= reach; distance++) {
+    for (const place of distance === 0 ? [expected] : [expected + distance, expected - distance]) {
+      if (place >= from && place <= last && matches(source, wanted, place)) return place
+    }
+  }
+  return -1
+}
+
+function matches(source: ByteString[], wanted: ByteString[], place: number): boolean {
+  for (let i = 0; i < wanted.length; i++) if (source[place + i] !== wanted[i]) return false
+  return true
+}
+
+/** Where most of the lines would have matched, and the first that does not. */
+function explain(source: ByteString[], wanted: ByteString[], expected: number, from: number): string {
+  let best = -1
+  let bestCount = 0
+  for (let place = from; place < source.length; place++) {
+    let count = 0
+    for (let i = 0; i < wanted.length; i++) if (source[place + i] === wanted[i]) count++
+    const nearer = Math.abs(place - expected) < Math.abs(best - expected)
+    if (count > bestCount || (count === bestCount && count > 0 && nearer)) {
+      best = place
+      bestCount = count
+    }
+  }
+  if (bestCount * 2 < wanted.length) return `nothing like it in the file (expected near line ${expected + 1})`
+  const i = wanted.findIndex((line, index) => source[best + index] !== line)
+  const found = source[best + i]
+  const there = found === undefined ? 'the end of the file' : `"${found}"`
+  return `line ${best + i + 1} is ${there}, the patch expects "${wanted[i]}"`
+}
+
+function failed(hunk: number, why: string): FileResult {
+  return { ok: false, failures: [{ hunk, why }] }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+
+import { reverseDiff } from './diff.js'
+import type { Patch } from './series.js'
+import type { Conflict, Workspace } from './workspace.js'
+
+/**
+ * `applied`: in the tree. `applies`: absent, and would go in after those before it. `partial`: some of its hunks are in,
+ * the others would go in. `conflict`: neither; `conflicts` says where.
+ */
+export type PatchState = 'applied' | 'applies' | 'partial' | 'conflict'
+
+export interface PatchStatus {
+  patch: Patch
+  state: PatchState
+  conflicts: Conflict[]
+}
+
+export interface SeriesStatus {
+  patches: PatchStatus[]
+  /** The tree with everything applied that applies, and with nothing that is applied. */
+  patched: Workspace
+  unpatched: Workspace
+}
+
+/**
+ * What a tree has of a series. A later patch can change what an earlier one wrote, so the patches cannot be judged each
+ * by itself: the longest run from the first on is looked for that can be taken back from its last to its first.
+ */
+export async function inspect(tree: Workspace, patches: Patch[]): Promise<SeriesStatus> {
+  let applied = 0
+  let unpatched = tree.fork()
+  for (let count = patches.length; count > 0; count--) {
+    const without = await takeBack(tree, patches.slice(0, count))
+    if (without) {
+      applied = count
+      unpatched = without
+      break
+    }
+  }
+  const patched = tree.fork()
+  const result: PatchStatus[] = []
+  for (const [index, patch] of patches.entries()) {
+    if (index < applied) result.push({ patch, state: 'applied', conflicts: [] })
+    else result.push(await judge(patched, patch))
+  }
+  return { patches: result, patched, unpatched }
+}
+
+/**
+ * The same for several series, each of which can be in without the others. They are judged one on top of the other, in
+ * their order, and taken back in the opposite one.
+ */
+export async function inspectAll(tree: Workspace, patches: Patch[]): Promise<SeriesStatus> {
+  const names = [...new Set(patches.map((patch) => patch.series))]
+  const groups = names.map((name) => patches.filter((patch) => patch.series === name))
+  const statuses: PatchStatus[] = []
+  let patched = tree
+  for (const group of groups) {
+    const found = await inspect(patched, group)
+    statuses.push(...found.patches)
+    patched = found.patched
+  }
+  let unpatched = tree
+  for (const group of groups.reverse()) unpatched = (await inspect(unpatched, group)).unpatched
+  return { patches: statuses, patched, unpatched }
+}
+
+/** The tree without these patches, or null when they are not all there in full. */
+async function takeBack(tree: Workspace, patches: Patch[]): Promise<Workspace | null> {
+  const without = tree.fork()
+  for (const patch of [...patches].reverse()) {
+    const conflicts = await without.apply(patch.diffs.map(reverseDiff).reverse())
+    if (conflicts.length > 0) return null
+  }
+  return without
+}
+
+async function judge(tree: Workspace, patch: Patch): Promise<PatchStatus> {
+  const conflicts = await tree.apply(patch.diffs)
+  if (conflicts.length === 0) return { patch, state: 'applies', conflicts }
+  // Hunk by hunk: which are there already, which would go in?
+  let present = 0
+  const open: Conflict[] = []
+  for (const diff of patch.diffs) {
+    for (const hunk of diff.hunks) {
+      const single = { ...diff, hunks: [hunk] }
+      const trial = tree.fork()
+      const forward = await trial.apply([single])
+      if (forward.length === 0) continue
+      const backward = await tree.fork().apply([reverseDiff(single)])
+      if (backward.length === 0) present++
+      else open.push(...forward)
+    }
+  }
+  const total = patch.diffs.reduce((sum, diff) => sum + diff.hunks.length, 0)
+  if (open.length > 0) return { patch, state: 'conflict', conflicts: open }
+  if (present === total) return { patch, state: 'applied', conflicts: [] }
+  return { patch, state: 'partial', conflicts }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+
+import { readdir, readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
+import { LowerwatchError } from '../errors.js'
+import { type FileDiff, parseDiff } from './diff.js'
+import { isCode } from './workspace.js'
+
+/** The series of the project. `all` means both, kernfs first: overlayfs makes use of it. */
+export const seriesNames = ['kernfs', 'overlayfs'] as const
+export type SeriesName = (typeof seriesNames)[number]
+
+/** One mailbox patch. */
+export interface Patch {
+  /** File name in the series, for example `0001-kernfs-….patch`. */
+  name: string
+  series: SeriesName
+  /** The subject without its [PATCH …] tag. */
+  subject: string
+  /** First paragraph of the message: what the patch does and why. */
+  summary: string
+  /** DEP-3: whether it was sent, and whether and where it was accepted. */
+  forwarded: string
+  appliedUpstream: string
+  diffs: FileDiff[]
+  /** The file as it is, for content hashes. */
+  text: string
+}
+
+/** Where the patches of this installation are. */
+export const patchesDirectory = fileURLToPath(new URL('../../kernel-patches', import.meta.url))
+
+/** Kernel versions (major.minor) that have at least one series, oldest first. */
+export async function versions(directory = patchesDirectory): Promise<string[]> {
+  const names = await readdir(directory)
+  return names.filter((name) => /^\d+\.\d+$/.test(name)).sort(compareVersions)
+}
+
+export function compareVersions(a: string, b: string): number {
+  const [aMajor = 0, aMinor = 0] = a.split('.').map(Number)
+  const [bMajor = 0, bMinor = 0] = b.split('.').map(Number)
+  return aMajor - bMajor || aMinor - bMinor
+}
+
+/** The patches of one series in order; none when this version does not have it. */
+export async function loadSeries(
+  version: string,
+  series: SeriesName,
+  directory = patchesDirectory,
+): Promise<Patch[]> {
+  return loadPatches(`${directory}/${version}/${series}`, series)
+}
+
+/** Patches that only tests need, kept apart from the series. */
+export async function loadTestOnly(version: string, directory = patchesDirectory): Promise<Patch[]> {
+  return loadPatches(`${directory}/test-only/${version}`, 'kernfs')
+}
+
+async function loadPatches(folder: string, series: SeriesName): Promise<Patch[]> {
+  let list: string
+  try {
+    list = await readFile(`${folder}/series`, 'utf8')
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return []
+    throw error
+  }
+  const names = list
+    .split('\n')
+    .map((line) => line.replace(/#.*/, '').trim())
+    .filter((line) => line !== '')
+  return Promise.all(
+    names.map(async (name) => parsePatch(name, series, await readFile(`${folder}/${name}`, 'latin1'))),
+  )
+}
+
+/** @throws LowerwatchError KERNEL when it changes nothing or has no subject. */
+export function parsePatch(name: string, series: SeriesName, text: string): Patch {
+  const headEnd = text.indexOf('\n\n')
+  const head = text.slice(0, headEnd).replace(/\n[ \t]+/g, ' ')
+  const body = text.slice(headEnd + 2)
+  const field = (key: string) => new RegExp(`^${key}: (.*)$`, 'mi').exec(head)?.[1]?.trim() ?? ''
+  const diffs = parseDiff(text, name)
+  const subject = field('Subject').replace(/^\[PATCH[^\]]*\]\s*/, '')
+  if (headEnd < 0 || subject === '' || diffs.length === 0)
+    throw new LowerwatchError('KERNEL', `${name} is not a mailbox patch`)
+  return {
+    name,
+    series,
+    subject,
+    summary: (body.split('\n\n')[0] ?? '').replace(/\n/g, ' ').trim(),
+    forwarded: field('Forwarded'),
+    appliedUpstream: field('Applied-Upstream'),
+    diffs,
+    text,
+  }
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+//
+// Prints which fsnotify events a kernel generates for changes in kernfs, one row for each case and listener:
+//
+//   case <tab> listener <tab> EVENT directory/name ...
+//
+// Everything is read without waiting, right after the call that made the change has returned: an event that comes
+// "soon" is not in the table. Runs as root in a throw-away kernel: it makes cgroups, devices and namespaces.
+// cc -O1 -Wall -o kernfs-events kernfs-events.c
+
+#define _GNU_SOURCE
+#include <linux/loop.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "fsnotify-table.h"
+
+#define CG "/sys/fs/cgroup"
+
+// ---- cgroup ----------------------------------------------------------------------------------------------------
+
+static void cgroup_controllers(void)
+{
+	struct listener l;
+
+	write_file(CG "/cgroup.subtree_control", "+pids");
+	must(mkdir(CG "/t", 0755), "mkdir t");
+	must(mkdir(CG "/t/cached", 0755), "mkdir cached");
+	must(mkdir(CG "/t/fresh", 0755), "mkdir fresh");
+	must(access(CG "/t/cached/cgroup.procs", F_OK), "cached");
+	listen_start(&l);
+	listen_dir(&l, CG "/t", "t", 1);
+	listen_dir(&l, CG "/t/cached", "cached", 1);
+	listen_dir(&l, CG "/t/fresh", "fresh", 0);
+	listen_filesystem(&l, CG);
+	// Nobody has "fresh" in memory: only the file system mark can ask for its events.
+	write_file("/proc/sys/vm/drop_caches", "2");
+	write_file(CG "/t/cgroup.subtree_control", "+pids");
+	show(&l, "controllers on");
+	show_files("controller files", CG "/t/cached", "pids.");
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	show(&l, "controllers off");
+	for (int i = 0; i < 2; i++) {
+		write_file(CG "/t/cgroup.subtree_control", "+pids");
+		write_file(CG "/t/cgroup.subtree_control", "-pids");
+	}
+	show_inotify(&l, "controllers on, off, on, off");
+	listen_stop(&l);
+}
+
+static void cgroup_user(void)
+{
+	struct listener l;
+
+	listen_start(&l);
+	listen_dir(&l, CG "/t", "t", 1);
+	listen_filesystem(&l, CG);
+	must(mkdir(CG "/t/user", 0755), "mkdir user");
+	show(&l, "mkdir by user");
+	listen_dir(&l, CG "/t/user", "user", 1);
+	must(access(CG "/t/user/cgroup.procs", F_OK), "user");
+	must(rmdir(CG "/t/user"), "rmdir user");
+	show(&l, "rmdir by user");
+	write_file(CG "/t/cgroup.subtree_control", "+pids");
+	show_inotify(&l, "-");
+	must(mkdir(CG "/t/user", 0755), "mkdir user");
+	must(rmdir(CG "/t/user"), "rmdir user");
+	show_inotify(&l, "mkdir and rmdir with controllers");
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	listen_stop(&l);
+}
+
+static void cgroup_pressure(void)
+{
+	struct listener l;
+
+	if (access(CG "/t/cgroup.pressure", F_OK))
+		return;
+	listen_start(&l);
+	listen_dir(&l, CG "/t", "t", 1);
+	show_files("pressure files", CG "/t", "");
+	write_file(CG "/t/cgroup.pressure", "0");
+	show_inotify(&l, "files hidden");
+	write_file(CG "/t/cgroup.pressure", "1");
+	show_inotify(&l, "files shown");
+	listen_stop(&l);
+}
+
+static void cgroup_v1_rename(void)
+{
+	struct listener l;
+
+	must(mkdir("/tmp/v1", 0755), "mkdir v1");
+	must(mount("none", "/tmp/v1", "cgroup", 0, "none,name=lowerwatch"), "mount cgroup v1");
+	must(mkdir("/tmp/v1/a", 0755), "mkdir a");
+	listen_start(&l);
+	listen_dir(&l, "/tmp/v1", "v1", 1);
+	listen_dir(&l, "/tmp/v1/a", "a", 1);
+	must(rename("/tmp/v1/a", "/tmp/v1/b"), "rename");
+	show_inotify(&l, "rename by user");
+	listen_stop(&l);
+	must(rmdir("/tmp/v1/b"), "rmdir b");
+	must(umount("/tmp/v1"), "umount v1");
+}
+
+static void cgroup_mounts(void)
+{
+	struct listener one, two;
+
+	must(mkdir("/tmp/second", 0755), "mkdir second");
+	must(mount("none", "/tmp/second", "cgroup2", 0, NULL), "mount second");
+	listen_start(&one);
+	listen_dir(&one, CG "/t/cached", "cached", 1);
+	listen_filesystem(&one, CG);
+	listen_start(&two);
+	listen_dir(&two, "/tmp/second/t/cached", "cached", 1);
+	listen_filesystem(&two, "/tmp/second");
+	write_file("/tmp/second/t/cgroup.subtree_control", "+pids");
+	show_inotify(&one, "two mounts, first");
+	show_inotify(&two, "two mounts, second");
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	show_inotify(&one, "two mounts, first, off");
+	show_inotify(&two, "two mounts, second, off");
+	listen_stop(&one);
+	listen_stop(&two);
+	must(umount("/tmp/second"), "umount second");
+}
+
+static void cgroup_namespace(void)
+{
+	struct listener l;
+
+	write_file(CG "/t/fresh/cgroup.procs", "0");
+	must(unshare(CLONE_NEWCGROUP | CLONE_NEWNS), "unshare");
+	must(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), "private");
+	must(mount("none", "/tmp/second", "cgroup2", 0, NULL), "mount in namespace");
+	listen_start(&l);
+	listen_dir(&l, "/tmp/second", "namespace", 1);
+	must(access("/tmp/second/cgroup.procs", F_OK), "second");
+	write_file(CG "/t/cgroup.subtree_control", "+pids");
+	show_inotify(&l, "cgroup namespace");
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	show_inotify(&l, "cgroup namespace, off");
+	listen_stop(&l);
+	write_file(CG "/cgroup.procs", "0");
+	must(umount("/tmp/second"), "umount in namespace");
+}
+
+static void cgroup_nobody(void)
+{
+	struct listener l;
+
+	write_file(CG "/t/cgroup.subtree_control", "+pids");
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	listen_start(&l);
+	listen_dir(&l, CG "/t/cached", "cached", 1);
+	listen_filesystem(&l, CG);
+	show(&l, "nobody watched");
+	listen_stop(&l);
+}
+
+// ---- sysfs -----------------------------------------------------------------------------------------------------
+
+static void sysfs_loop(void)
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	struct listener l;
+
+	must(control, "/dev/loop-control");
+	listen_start(&l);
+	listen_dir(&l, "/sys/block", "block", 1);
+	listen_dir(&l, "/sys/devices/virtual/block", "devices", 1);
+	must(ioctl(control, LOOP_CTL_ADD, 77), "LOOP_CTL_ADD");
+	show_inotify(&l, "device added");
+	must(access("/sys/block/loop77/size", F_OK), "loop77");
+	must(ioctl(control, LOOP_CTL_REMOVE, 77), "LOOP_CTL_REMOVE");
+	show_inotify(&l, "device removed");
+	listen_stop(&l);
+	close(control);
+}
+
+static void net_rename(const char *from, const char *to)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq r = { 0 };
+
+	strncpy(r.ifr_name, from, IFNAMSIZ - 1);
+	strncpy(r.ifr_newname, to, IFNAMSIZ - 1);
+	must(ioctl(fd, SIOCSIFNAME, &r), "SIOCSIFNAME");
+	close(fd);
+}
+
+static void net_move(const char *name, int netns)
+{
+	struct { struct nlmsghdr h; struct ifinfomsg i; struct rtattr a; uint32_t fd; } m = {
+		.h = { .nlmsg_len = sizeof(m), .nlmsg_type = RTM_NEWLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+		.i = { .ifi_index = if_nametoindex(name) },
+		.a = { .rta_len = RTA_LENGTH(4), .rta_type = IFLA_NET_NS_FD },
+		.fd = netns,
+	};
+	struct { struct nlmsghdr h; struct nlmsgerr e; char rest[512]; } reply;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	must(fd, "netlink");
+	must(send(fd, &m, sizeof(m), 0), "RTM_NEWLINK");
+	must(recv(fd, &reply, sizeof(reply), 0), "RTM_NEWLINK");
+	errno = -reply.e.error;
+	must(reply.e.error, "RTM_NEWLINK");
+	close(fd);
+}
+
+// Two sysfs super blocks, one for each network namespace: each must hear of its own devices only.
+static void sysfs_net(void)
+{
+	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), away;
+	struct listener here, there;
+
+	must(unshare(CLONE_NEWNET), "unshare net");
+	away = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	must(mkdir("/tmp/sys", 0755), "mkdir sys");
+	must(mount("none", "/tmp/sys", "sysfs", 0, NULL), "mount sysfs");
+	must(setns(home, CLONE_NEWNET), "setns home");
+
+	listen_start(&here);
+	listen_dir(&here, "/sys/class/net", "class", 1);
+	listen_dir(&here, "/sys/devices/virtual/net", "devices", 1);
+	listen_start(&there);
+	listen_dir(&there, "/tmp/sys/class/net", "class", 1);
+	listen_dir(&there, "/tmp/sys/devices/virtual/net", "devices", 1);
+	net_rename("dummy0", "other0");
+	show_inotify(&here, "net device renamed, here");
+	show_inotify(&there, "net device renamed, other namespace");
+	net_move("other0", away);
+	show_inotify(&here, "net device moved away, here");
+	show_inotify(&there, "net device moved away, other namespace");
+	listen_stop(&here);
+	listen_stop(&there);
+	must(umount("/tmp/sys"), "umount sysfs");
+}
+
+int main(void)
+{
+	cgroup_controllers();
+	cgroup_user();
+	cgroup_pressure();
+	cgroup_v1_rename();
+	cgroup_mounts();
+	cgroup_nobody();
+	sysfs_loop();
+	sysfs_net();
+	cgroup_namespace();
+	return 0;
+}

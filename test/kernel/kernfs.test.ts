@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Build } from '../../src/kernel/build.js'
+import { compile, debug, guest, kernelFor, sharedDirectory, versionsWith } from './guest.js'
+
+/** Rows of kernfs-events: case and listener -> events, in the order they came. */
+type Table = Map<string, string[]>
+
+const withKernfs = await versionsWith('kernfs')
+
+const hammerSeconds = debug ? 60 : 20
+
+let shared: Awaited<ReturnType<typeof sharedDirectory>>
+let events: string
+let hammer: string
+
+beforeAll(async () => {
+  shared = await sharedDirectory()
+  events = await compile('kernfs-events.c', shared.path)
+  hammer = await compile('kernfs-hammer.c', shared.path)
+})
+
+afterAll(async () => {
+  await shared[Symbol.asyncDispose]()
+})
+
+async function table(build: Build): Promise<Table> {
+  const run = await guest(build, [events], ['psi=1'])
+  expect(run.stderr).toBe('')
+  expect(run.status).toBe(0)
+  expect(run.splats).toEqual([])
+  const rows: Table = new Map()
+  for (const line of run.stdout.trimEnd().split('\n')) {
+    const [name, listener, list] = line.split('\t')
+    rows.set(`${name}, ${listener}`, list?.trim() ? list.trim().split(' ') : [])
+  }
+  return rows
+}
+
+/** The same events, whatever their order: a directory's files come in the order of their hashes. */
+const sorted = (list: string[] | undefined) => [...(list ?? ['no such row'])].sort()
+
+describe.each(withKernfs)('kernfs events on %s', (version) => {
+  let stock: Table
+  let patched: Table
+  let files: string[]
+  beforeAll(async () => {
+    stock = await table(await kernelFor(version, 'stock'))
+    patched = await table(await kernelFor(version, 'patched', 'kernfs'))
+    files = patched.get('controller files, readdir') ?? []
+    expect(files).toContain('pids.max')
+  }, 120_000)
+
+  /** What the kernel does by itself: nothing on stock, this on patched. */
+  const kernelMade: [string, () => string[]][] = [
+    ['controllers on, inotify', () => files.map((f) => `CREATE:cached/${f}`)],
+    ['controllers off, inotify', () => files.map((f) => `DELETE:cached/${f}`)],
+    [
+      'controllers on, fanotify',
+      () => ['cached', 'fresh'].flatMap((dir) => files.map((f) => `CREATE:${dir}/${f}`)),
+    ],
+    [
+      'controllers off, fanotify',
+      () => ['cached', 'fresh'].flatMap((dir) => files.map((f) => `DELETE:${dir}/${f}`)),
+    ],
+    ['two mounts, first, inotify', () => files.map((f) => `CREATE:cached/${f}`)],
+    ['two mounts, second, inotify', () => files.map((f) => `CREATE:cached/${f}`)],
+    ['two mounts, first, off, inotify', () => files.map((f) => `DELETE:cached/${f}`)],
+    ['two mounts, second, off, inotify', () => files.map((f) => `DELETE:cached/${f}`)],
+    ['cgroup namespace, inotify', () => files.map((f) => `CREATE:namespace/${f}`)],
+    ['cgroup namespace, off, inotify', () => files.map((f) => `DELETE:namespace/${f}`)],
+    ['device added, inotify', () => ['CREATE+DIR:devices/loop77', 'CREATE:block/loop77']],
+    ['device removed, inotify', () => ['DELETE+DIR:devices/loop77', 'DELETE:block/loop77']],
+    [
+      'net device renamed, here, inotify',
+      () => [
+        'MOVED_FROM+DIR:devices/dummy0',
+        'MOVED_FROM:class/dummy0',
+        'MOVED_TO+DIR:devices/other0',
+        'MOVED_TO:class/other0',
+      ],
+    ],
+    ['net device moved away, here, inotify', () => ['DELETE+DIR:devices/other0', 'DELETE:class/other0']],
+    [
+      'net device moved away, other namespace, inotify',
+      () => ['CREATE+DIR:devices/other0', 'CREATE:class/other0'],
+    ],
+  ]
+  it.each(kernelMade)('%s: silence on stock, all of it on patched', (row, expected) => {
+    expect(stock.get(row)).toEqual([])
+    expect(sorted(patched.get(row))).toEqual(expected().sort())
+  })
+
+  it('reports files that are hidden and shown', () => {
+    const pressure = (patched.get('pressure files, readdir') ?? []).filter((f) => f.endsWith('.pressure'))
+    const affected = pressure.filter((f) => f !== 'cgroup.pressure')
+    expect(affected).not.toEqual([])
+    expect(stock.get('files hidden, inotify')).toEqual([])
+    expect(sorted(patched.get('files hidden, inotify'))).toEqual(affected.map((f) => `DELETE:t/${f}`).sort())
+    expect(sorted(patched.get('files shown, inotify'))).toEqual(affected.map((f) => `CREATE:t/${f}`).sort())
+  })
+
+  it('keeps the order of changes', () => {
+    const list = patched.get('controllers on, off, on, off, inotify') ?? []
+    for (const file of files) {
+      const own = list.filter((event) => event.endsWith(`/${file}`)).map((event) => event.split(':')[0])
+      expect(own, file).toEqual(['CREATE', 'DELETE', 'CREATE', 'DELETE'])
+    }
+    const rename = patched.get('net device renamed, here, inotify') ?? []
+    expect(rename.indexOf('MOVED_TO:class/other0')).toBe(rename.indexOf('MOVED_FROM:class/dummy0') + 1)
+  })
+
+  /** What a user does: the VFS reports it, on both kernels the same and once. */
+  it.each([
+    ['mkdir by user, inotify', ['CREATE+DIR:t/user']],
+    ['mkdir by user, fanotify', ['CREATE+DIR:t/user']],
+    ['rmdir by user, fanotify', ['DELETE+DIR:t/user']],
+    ['mkdir and rmdir with controllers, inotify', ['CREATE+DIR:t/user', 'DELETE+DIR:t/user']],
+    ['rename by user, inotify', ['MOVED_FROM+DIR:v1/a', 'MOVED_TO+DIR:v1/b', 'MOVE_SELF:a']],
+  ])('%s: once, as on stock', (row, expected) => {
+    expect(stock.get(row)).toEqual(expected)
+    expect(patched.get(row)).toEqual(expected)
+  })
+
+  it('does not report the files of a cgroup that a user removes', () => {
+    expect(patched.get('rmdir by user, inotify')).toEqual(stock.get('rmdir by user, inotify'))
+    expect(patched.get('rmdir by user, inotify')).toContain('DELETE+DIR:t/user')
+  })
+
+  it.each([
+    'nobody watched, inotify',
+    'nobody watched, fanotify',
+    'net device renamed, other namespace, inotify',
+  ])('%s: nothing', (row) => {
+    expect(stock.get(row)).toEqual([])
+    expect(patched.get(row)).toEqual([])
+  })
+})
+
+describe.each(withKernfs)('the kernfs series on %s', (version) => {
+  it('passes its own selftest, which fails on stock', async () => {
+    const patched = await kernelFor(version, 'patched', 'kernfs')
+    const selftests = `${patched.directory}/tools/testing/selftests`
+    const source = `${selftests}/filesystems/kernfs_notify_test.c`
+    const program = await compile(source, shared.path, ['-I', selftests])
+    const good = await guest(patched, [program])
+    expect(good.stdout).toMatch(/pass:3 fail:0 xfail:0 xpass:0 skip:0 error:0/)
+    const bad = await guest(await kernelFor(version, 'stock'), [program])
+    expect(bad.stdout).toMatch(/pass:1 fail:2 xfail:0 xpass:0 skip:0 error:0/)
+  }, 120_000)
+
+  it('survives everything at once', async () => {
+    const run = await guest(
+      await kernelFor(version, 'patched', 'kernfs'),
+      [hammer, String(hammerSeconds)],
+      ['psi=1'],
+    )
+    expect(run.splats).toEqual([])
+    expect(run.status).toBe(0)
+  }, 300_000)
+})

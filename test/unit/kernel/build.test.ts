@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { type Build, buildKernel } from '../../../src/kernel/build.js'
+import type { Patch } from '../../../src/kernel/series.js'
+import { openTree } from '../../../src/kernel/tree.js'
+import { five, makeTree, numbers, patch } from './fixture.js'
+
+/** A source that is built by make in no time; every compilation is counted in `compiled`. */
+const makefile = `VERSION = 7
+PATCHLEVEL = 2
+SUBLEVEL = 13
+EXTRAVERSION =
+linux: file.o other.o
+	cat file.o other.o > linux
+%.o: %
+	@echo "  CC      $@"
+	@echo $@ >> compiled
+	cp $< $@
+allnoconfig:
+	cp $(KCONFIG_ALLCONFIG) .config
+`
+
+let tree: Awaited<ReturnType<typeof makeTree>>
+let cache: string
+beforeEach(async () => {
+  tree = await makeTree({
+    Makefile: makefile,
+    file: numbers(10),
+    other: 'other\n',
+    'drivers/gpu/big.c': 'x\n',
+  })
+  cache = await mkdtemp(join(tmpdir(), 'lowerwatch-cache-'))
+})
+afterEach(async () => {
+  await tree[Symbol.asyncDispose]()
+  await rm(cache, { recursive: true, force: true })
+})
+
+const silent = { write: () => true }
+
+async function build(patches: Patch[], identity = 'one'): Promise<Build> {
+  const request = { tree: await openTree(tree.root), identity, target: 'uml', debug: null, patches } as const
+  return buildKernel({ ...request, patches }, silent, cache)
+}
+
+const compiled = async (done: Build) =>
+  (await readFile(`${done.directory}/compiled`, 'utf8')).trim().split('\n')
+
+describe('buildKernel', () => {
+  it('builds stock once and finds it again', async () => {
+    const first = await build([])
+    expect(await readFile(first.kernel, 'utf8')).toBe(`${numbers(10)}other\n`)
+    expect(first).toMatchObject({ version: '7.2', release: '7.2.13', fresh: true })
+    expect(await build([])).toEqual({ ...first, fresh: false })
+  })
+
+  it('builds only what the patches change, on a copy of the stock build', async () => {
+    const patched = await build([patch('0001-five.patch', five)])
+    expect(await readFile(patched.kernel, 'utf8')).toBe(`${numbers(10, { 5: 'five' })}other\n`)
+    expect(await compiled(patched)).toEqual(['file.o', 'other.o', 'file.o'])
+    const stock = await build([])
+    expect(stock.fresh).toBe(false)
+    expect(await compiled(stock)).toEqual(['file.o', 'other.o'])
+  })
+
+  it('leaves the source alone and does not copy what is not compiled', async () => {
+    const { directory } = await build([])
+    expect((await readdir(tree.root)).sort()).toEqual(['Makefile', 'drivers', 'file', 'other'])
+    expect(await readdir(`${directory}/drivers/gpu`)).toEqual([])
+  })
+
+  it('keeps another source, and another patch, apart', async () => {
+    const one = await build([])
+    const two = await build([], 'two')
+    expect(two.fresh).toBe(true)
+    expect(two.directory).not.toBe(one.directory)
+    const a = await build([patch('0001-a.patch', five)])
+    const b = await build([patch('0001-a.patch', five.replace('+five', '+FIVE'))])
+    expect(b.directory).not.toBe(a.directory)
+  })
+
+  it('names the first error of make, and tries again the next time', async () => {
+    await writeFile(`${tree.root}/Makefile`, `${makefile}\nother.o: missing\n`)
+    await expect(build([])).rejects.toMatchObject({
+      code: 'KERNEL',
+      message: expect.stringContaining('missing'),
+    })
+    await expect(build([])).rejects.toMatchObject({ code: 'KERNEL' })
+  })
+
+  it('refuses patches that do not fit, without leaving a build behind', async () => {
+    await writeFile(`${tree.root}/file`, 'nothing like it\n')
+    await expect(build([patch('0001-five.patch', five)])).rejects.toMatchObject({
+      code: 'KERNEL',
+      message: '0001-five.patch does not apply',
+    })
+    expect((await readdir(`${cache}/build`)).filter((name) => /patched-\w+$/.test(name))).toEqual([])
+  })
+
+  it('takes make down with it when it is ended, and goes on later', async () => {
+    await writeFile(
+      `${tree.root}/Makefile`,
+      `${makefile}\nother.o: other\n\techo $$$$ > pid; sleep 60; cp other other.o\n`,
+    )
+    const program = `
+      import { buildKernel } from ${JSON.stringify(fileURLToPath(new URL('../../../dist/kernel/build.js', import.meta.url)))}
+      import { openTree } from ${JSON.stringify(fileURLToPath(new URL('../../../dist/kernel/tree.js', import.meta.url)))}
+      const tree = await openTree(${JSON.stringify(tree.root)})
+      await buildKernel({ tree, identity: 'slow', target: 'uml', debug: null, patches: [] }, process.stderr, ${JSON.stringify(cache)})`
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: 'ignore' })
+    const pid = await vi.waitUntil(
+      async () => {
+        const [entry] = (await readdir(`${cache}/build`).catch(() => [])).filter((name) =>
+          /stock-\w+$/.test(name),
+        )
+        return entry && Number(await readFile(`${cache}/build/${entry}/pid`, 'utf8').catch(() => 0))
+      },
+      { timeout: 20_000 },
+    )
+    child.kill('SIGTERM')
+    expect((await once(child, 'exit'))[1]).toBe('SIGTERM')
+    expect(() => process.kill(pid, 0)).toThrow('ESRCH')
+  }, 30_000)
+})

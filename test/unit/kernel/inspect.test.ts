@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+
+import { execFile } from 'node:child_process'
+import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { describe, expect, it } from 'vitest'
+import { inspect, inspectAll } from '../../../src/kernel/inspect.js'
+import { openTree } from '../../../src/kernel/tree.js'
+import { Workspace } from '../../../src/kernel/workspace.js'
+import { created, five, makeTree, numbers, patch, seven } from './fixture.js'
+
+const series = [
+  patch('0001-five.patch', five),
+  patch('0002-seven.patch', seven),
+  patch('0003-new.patch', created),
+]
+const states = async (root: string) =>
+  (await inspect(new Workspace(root), series)).patches.map((p) => p.state)
+
+describe('a series and a tree', () => {
+  it('is absent, then applied, then taken out again, byte for byte', async () => {
+    await using tree = await makeTree({ file: numbers(20) })
+    expect(await states(tree.root)).toEqual(['applies', 'applies', 'applies'])
+
+    await (await inspect(new Workspace(tree.root), series)).patched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20, { 5: 'five', 7: 'seven' }))
+    expect((await stat(`${tree.root}/new/script`)).mode & 0o777).toBe(0o755)
+    // The second patch changed the context of the first: it is recognised all the same.
+    expect(await states(tree.root)).toEqual(['applied', 'applied', 'applied'])
+
+    await (await inspect(new Workspace(tree.root), series)).unpatched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+    await expect(stat(`${tree.root}/new/script`)).rejects.toMatchObject({ code: 'ENOENT' })
+    expect(await states(tree.root)).toEqual(['applies', 'applies', 'applies'])
+  })
+
+  it('tells what is in when it stops half way', async () => {
+    await using tree = await makeTree({ file: numbers(20, { 5: 'five' }) })
+    expect(await states(tree.root)).toEqual(['applied', 'applies', 'applies'])
+  })
+
+  it('names file, hunk and reason of a conflict', async () => {
+    await using tree = await makeTree({ file: numbers(20, { 9: 'nine' }), 'new/script': 'mine\n' })
+    const { patches } = await inspect(new Workspace(tree.root), series)
+    expect(patches.map((p) => [p.state, p.conflicts])).toEqual([
+      ['applies', []],
+      ['conflict', [{ file: 'file', hunk: 1, why: 'line 9 is "nine", the patch expects "9"' }]],
+      ['conflict', [{ file: 'new/script', hunk: 1, why: 'the file to create exists already' }]],
+    ])
+  })
+
+  it('tells a patch that is only partly in', async () => {
+    const both = patch('0001-both.patch', `${five}${created}`)
+    await using tree = await makeTree({ file: numbers(20, { 5: 'five' }) })
+    const { patches } = await inspect(new Workspace(tree.root), [both])
+    expect(patches[0]!.state).toBe('partial')
+  })
+
+  it('does not touch the index of a git tree, and keeps modes', async () => {
+    await using tree = await makeTree({ file: numbers(20) })
+    const git = (...args: string[]) =>
+      promisify(execFile)('git', ['-C', tree.root, '-c', 'user.name=x', '-c', 'user.email=x@x', ...args])
+    await chmod(`${tree.root}/file`, 0o640)
+    await git('init', '-q')
+    await git('add', '.')
+    await git('commit', '-q', '-m', 'base')
+    await (await inspect(new Workspace(tree.root), series)).patched.commit()
+    expect((await git('diff', '--name-only')).stdout).toBe('file\n')
+    expect((await git('diff', '--cached', '--name-only')).stdout).toBe('')
+    expect((await stat(`${tree.root}/file`)).mode & 0o777).toBe(0o640)
+  })
+})
+
+describe('two series', () => {
+  const other = `diff --git a/other b/other
+--- a/other
++++ b/other
+@@ -1,3 +1,4 @@
+ 1
+ 2
++two and a half
+ 3
+`
+  const both = [...series, { ...patch('0001-other.patch', other), series: 'overlayfs' as const }]
+
+  it('are seen one without the other', async () => {
+    await using tree = await makeTree({ file: numbers(20), other: numbers(3) })
+    const alone = both.filter((p) => p.series === 'overlayfs')
+    await (await inspectAll(new Workspace(tree.root), alone)).patched.commit()
+    const found = await inspectAll(new Workspace(tree.root), both)
+    expect(found.patches.map((p) => p.state)).toEqual(['applies', 'applies', 'applies', 'applied'])
+    await found.patched.commit()
+    const all = await inspectAll(new Workspace(tree.root), both)
+    expect(all.patches.map((p) => p.state)).toEqual(['applied', 'applied', 'applied', 'applied'])
+    await all.unpatched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+    expect(await readFile(`${tree.root}/other`, 'latin1')).toBe(numbers(3))
+  })
+})
+
+describe('commit', () => {
+  it('writes nothing at all when one file cannot be written', async () => {
+    await using tree = await makeTree({ file: numbers(20) })
+    const { patched } = await inspect(new Workspace(tree.root), series)
+    // A file where the new directory should be: the last step fails.
+    await writeFile(`${tree.root}/new`, 'in the way\n')
+    await expect(patched.commit()).rejects.toMatchObject({ code: 'EEXIST' })
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+    await expect(stat(`${tree.root}/file.lowerwatch-${process.pid}`)).rejects.toMatchObject({
+      code: 'ENOENT',
+    })
+  })
+
+  it('puts back what it had replaced when a later rename fails', async () => {
+    await using tree = await makeTree({ file: numbers(20) })
+    const { patched } = await inspect(new Workspace(tree.root), series)
+    await mkdir(`${tree.root}/new/script`, { recursive: true })
+    await expect(patched.commit()).rejects.toMatchObject({ code: 'EISDIR' })
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+  })
+
+  it('does not write through a link', async () => {
+    await using tree = await makeTree({ 'elsewhere/real': numbers(20) })
+    await symlink('elsewhere/real', `${tree.root}/file`)
+    await expect(states(tree.root)).rejects.toThrow(/not a regular file/)
+  })
+})
+
+describe('openTree', () => {
+  it('reads the version from the Makefile', async () => {
+    await using tree = await makeTree({})
+    expect(await openTree(tree.root)).toEqual({ root: tree.root, release: '7.2.13', version: '7.2' })
+  })
+
+  it('refuses what is no kernel source', async () => {
+    await using tree = await makeTree({ Makefile: 'all:\n' })
+    await expect(openTree(tree.root)).rejects.toMatchObject({ code: 'USAGE' })
+    await expect(openTree(`${tree.root}/none`)).rejects.toMatchObject({ code: 'USAGE' })
+  })
+})
