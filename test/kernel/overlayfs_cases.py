@@ -737,6 +737,62 @@ def cgroup_controller_files(b):
         os.rmdir(root + "/ovlc")
 
 
+@case()
+def ext4_as_lower_and_upper(b):
+    import shutil
+    import subprocess
+
+    if not shutil.which("mkfs.ext4") or not os.path.exists("/dev/loop3"):
+        raise Skip("no mkfs.ext4 or no /dev/loop3")
+    img = b.top + "/img"
+    with open(img, "wb") as f:
+        f.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", img], check=True)
+    subprocess.run(["losetup", "/dev/loop3", img], check=True)
+    try:
+        os.mkdir(b.top + "/e")
+        mount("/dev/loop3", b.top + "/e", "ext4")
+        b.mounts.append(b.top + "/e")
+        for d in "luw":
+            os.mkdir(f"{b.top}/e/{d}")
+        b.lowers, b.u, b.w = [b.top + "/e/l"], b.top + "/e/u", b.top + "/e/w"
+        b.l = b.lowers[0]
+        for f in (file_created_after_cached_enoent, lower_of_merged_dir_removed_upper_files_stay):
+            f(b)
+            umount(b.m)
+            b.mounts.remove(b.m)
+        umount(b.top + "/e")
+        b.mounts.remove(b.top + "/e")
+    finally:
+        for m in (b.m, b.top + "/e"):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        subprocess.run(["losetup", "-d", "/dev/loop3"])
+
+
+@case()
+def mount_in_a_user_namespace(b):
+    """May not put a mark on a filesystem of others: works like reval there, and says so."""
+    import subprocess
+
+    if MODE in ("stock", "manual"):
+        raise Skip("is about notify and reval")
+    os.chmod(b.top, 0o777)
+    script = f"""
+import sys, os
+sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r})
+from overlayfs_lib import *
+mount("overlay", {b.m!r}, "overlay", 0, {b.data() + ",userxattr"!r})
+print([o for o in options_of({b.m!r}) if o.startswith("lower_changes")][0])
+print(exists({b.m + "/f"!r}))
+write({b.l + "/f"!r}, "1")
+print(read({b.m + "/f"!r}))
+"""
+    r = subprocess.run(["unshare", "-Urm", sys.executable, "-c", script], capture_output=True, text=True)
+    same((r.stdout, r.stderr), ("lower_changes=reval\nFalse\n1\n", ""))
+
+
 # lifetime
 
 
