@@ -819,6 +819,70 @@ def stacks_of_a_held_dir_do_not_pile_up(b):
         raise AssertionError(f"{before - free()} removed lower directories are still in use")
 
 
+@case(lowers=2)
+def stuck_user_keeps_a_bounded_number_of_stacks(b):
+    """A copy up that waits for a frozen upper uses lower stacks all that time. 1,024 may wait for it, no more."""
+    import shutil
+    import subprocess
+
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
+        raise Skip("no mkfs.ext4, fsfreeze or /dev/loop2")
+    img, up = b.top + "/img", b.top + "/e"
+    with open(img, "wb") as f:
+        f.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", img], check=True)
+    subprocess.run(["losetup", "/dev/loop2", img], check=True)
+    try:
+        os.mkdir(up)
+        mount("/dev/loop2", up, "ext4")
+        b.mounts.append(up)
+        b.u, b.w = up + "/u", up + "/w"
+        os.mkdir(b.u)
+        os.mkdir(b.w)
+        os.mkdir(b.lowers[1] + "/d")
+        os.mkdir(b.lowers[1] + "/stuck")
+        b.mount()
+        free = lambda: os.statvfs(b.top).f_ffree
+        before = free()
+        subprocess.run(["fsfreeze", "-f", up], check=True)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.chmod(b.m + "/stuck", 0o700)
+            finally:
+                os._exit(0)
+        while "D" not in open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]:
+            time.sleep(0.01)
+        stale = cycles = 0
+        try:
+            while stale < 3 and cycles < 3000:
+                cycles += 1
+                for op in (os.mkdir, os.rmdir):
+                    op(b.l + "/d")
+                    b.changed("")
+                    stale += err_of(os.stat, b.m + "/d") == errno.ESTALE
+        finally:
+            kept = before - free()
+            subprocess.run(["fsfreeze", "-u", up], check=True)
+            os.waitpid(pid, 0)
+        if not 400 < kept < 1100 or not stale:
+            raise AssertionError(f"{kept} lower directories kept after {cycles} cycles, ESTALE {stale} times")
+        for _ in range(200):
+            if before - free() <= 4:
+                break
+            time.sleep(0.02)
+        same(before - free() <= 4, True, "let go after")
+        same(err_of(os.stat, b.m + "/d"), 0)
+    finally:
+        for m in (b.m, up):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        subprocess.run(["losetup", "-d", "/dev/loop2"])
+
+
 # the option
 
 
