@@ -1,0 +1,1023 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Coherence of an overlay whose lower layers change, one case a row.
+
+Usage: overlayfs_cases.py MODE [PATTERN]
+MODE: stock (no option), manual (with the ioctl), notify or reval.
+Each case must hold when the changing call has returned: nothing here waits.
+Prints `ok NAME`, `not ok NAME: why` or `skip NAME: why`, then the numbers; exit 1 if a case failed.
+"""
+import errno
+import fnmatch
+import os
+import stat
+import sys
+import time
+import traceback
+
+from overlayfs_lib import *
+
+CASES = []
+MODE = sys.argv[1] if len(sys.argv) > 1 else "notify"
+
+
+class Skip(Exception):
+    pass
+
+
+def case(**bench):
+    def add(func):
+        CASES.append((func.__name__, func, bench))
+        return func
+
+    return add
+
+
+def same(a, b, what=""):
+    if a != b:
+        raise AssertionError(f"{what}: got {a!r}, expected {b!r}")
+
+
+def ls(path):
+    return sorted(os.listdir(path))
+
+
+def fdls(fd):
+    os.lseek(fd, 0, os.SEEK_SET)
+    return sorted(os.listdir(fd))
+
+
+def as_nobody(func):
+    """Result of func() as uid 65534, True or False."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            os._exit(0 if func() else 1)
+        except BaseException:
+            os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+# names
+
+
+@case()
+def file_created_after_cached_enoent(b):
+    b.mount()
+    same(exists(b.m + "/f"), False)
+    write(b.l + "/f", "1")
+    b.changed("")
+    same(read(b.m + "/f"), "1")
+
+
+@case()
+def deep_tree_created_after_cached_enoent(b):
+    b.mount()
+    same(exists(b.m + "/a"), False)
+    os.makedirs(b.l + "/a/b/c/d")
+    write(b.l + "/a/b/c/d/f", "1")
+    b.changed("")
+    same(read(b.m + "/a/b/c/d/f"), "1")
+
+
+@case()
+def file_replaced_by_rename(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    same(read(b.m + "/f"), "old")
+    replace(b.l + "/f", "new content")
+    b.changed("")
+    same(read(b.m + "/f"), "new content")
+    same(os.stat(b.m + "/f").st_size, 11)
+
+
+@case()
+def file_removed(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    same(exists(b.m + "/f"), True)
+    os.unlink(b.l + "/f")
+    b.changed("")
+    same(exists(b.m + "/f"), False)
+    same(ls(b.m), [])
+
+
+@case()
+def dir_removed(b):
+    os.makedirs(b.l + "/d/e")
+    b.mount()
+    same(exists(b.m + "/d/e"), True)
+    os.rmdir(b.l + "/d/e")
+    os.rmdir(b.l + "/d")
+    b.changed("d" if MODE != "manual" else "", "")
+    same(exists(b.m + "/d"), False)
+
+
+@case()
+def dir_replaced_by_file_and_back(b):
+    os.mkdir(b.l + "/x")
+    b.mount()
+    same(os.path.isdir(b.m + "/x"), True)
+    os.rmdir(b.l + "/x")
+    write(b.l + "/x", "f")
+    b.changed("")
+    same(read(b.m + "/x"), "f")
+    os.unlink(b.l + "/x")
+    os.mkdir(b.l + "/x")
+    write(b.l + "/x/y", "g")
+    b.changed("")
+    same(read(b.m + "/x/y"), "g")
+
+
+@case()
+def symlink_replaced(b):
+    os.symlink("a", b.l + "/s")
+    b.mount()
+    same(os.readlink(b.m + "/s"), "a")
+    os.symlink("b", b.l + "/t")
+    os.rename(b.l + "/t", b.l + "/s")
+    b.changed("")
+    same(os.readlink(b.m + "/s"), "b")
+
+
+@case()
+def dir_renamed(b):
+    os.mkdir(b.l + "/a")
+    write(b.l + "/a/f", "1")
+    b.mount()
+    same(read(b.m + "/a/f"), "1")
+    same(exists(b.m + "/b"), False)
+    os.rename(b.l + "/a", b.l + "/b")
+    b.changed("")
+    same(read(b.m + "/b/f"), "1")
+    same(exists(b.m + "/a"), False)
+    same(ls(b.m), ["b"])
+
+
+@case()
+def merged_dir_renamed_in_lower(b):
+    os.mkdir(b.l + "/a")
+    write(b.l + "/a/f", "1")
+    b.mount()
+    write(b.m + "/a/up", "u")
+    same(ls(b.m + "/a"), ["f", "up"])
+    os.rename(b.l + "/a", b.l + "/b")
+    b.changed("")
+    # The new name first: its lower is still that of the old name
+    same(ls(b.m + "/b"), ["f"])
+    same(ls(b.m + "/a"), ["up"])
+    same(read(b.m + "/a/up"), "u")
+
+
+@case()
+def dir_removed_and_recreated(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/old", "1")
+    b.mount()
+    same(ls(b.m + "/d"), ["old"])
+    os.unlink(b.l + "/d/old")
+    os.rmdir(b.l + "/d")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/new", "2")
+    b.changed("", "d")
+    same(ls(b.m + "/d"), ["new"])
+    same(read(b.m + "/d/new"), "2")
+
+
+@case()
+def two_names_exchanged(b):
+    write(b.l + "/a", "A")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/b", "B")
+    b.mount()
+    same(read(b.m + "/a") + read(b.m + "/d/b"), "AB")
+    libc.renameat2(-100, os.fsencode(b.l + "/a"), -100, os.fsencode(b.l + "/d/b"), 2)
+    b.changed("", "d")
+    same(read(b.m + "/a") + read(b.m + "/d/b"), "BA")
+
+
+@case()
+def strange_names(b):
+    os.mkdir(b.l + "/d")
+    b.mount()
+    names = [b"a\nb", b"\xff\xfe", b"'\"\\", b"n" * 255, b" "]
+    root, low = os.fsencode(b.m) + b"/d/", os.fsencode(b.l) + b"/d/"
+    for n in names:
+        same(exists(root + n), False)
+    for n in names:
+        write(low + n, "x")
+    b.changed("d")
+    for n in names:
+        same(exists(root + n), True, n)
+    same(sorted(os.listdir(root)), sorted(names))
+
+
+@case()
+def burst_of_2000_replaced(b):
+    for i in range(2000):
+        write(f"{b.l}/{i}", "a")
+    b.mount()
+    for i in range(2000):
+        os.stat(f"{b.m}/{i}")
+    for i in range(2000):
+        replace(f"{b.l}/{i}", f"n{i}")
+    b.changed("")
+    for i in range(2000):
+        same(read(f"{b.m}/{i}"), f"n{i}")
+
+
+@case()
+def hard_link_and_unlink_of_other_name(b):
+    write(b.l + "/a", "1")
+    b.mount()
+    same(read(b.m + "/a"), "1")
+    same(exists(b.m + "/b"), False)
+    os.link(b.l + "/a", b.l + "/b")
+    os.unlink(b.l + "/a")
+    b.changed("")
+    same(read(b.m + "/b"), "1")
+    same(exists(b.m + "/a"), False)
+
+
+# behaviour 2, merging
+
+
+@case()
+def lower_of_merged_dir_removed_upper_files_stay(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/low", "l")
+    b.mount()
+    write(b.m + "/d/up", "u")
+    same(ls(b.m + "/d"), ["low", "up"])
+    os.unlink(b.l + "/d/low")
+    os.rmdir(b.l + "/d")
+    b.changed("", "d")
+    same(ls(b.m + "/d"), ["up"])
+    same(read(b.m + "/d/up"), "u")
+    same(exists(b.m + "/d/low"), False)
+    write(b.m + "/d/more", "m")
+    same(ls(b.m + "/d"), ["more", "up"])
+
+
+@case()
+def upper_dir_gains_a_lower(b):
+    b.mount()
+    os.mkdir(b.m + "/d")
+    write(b.m + "/d/up", "u")
+    same(ls(b.m + "/d"), ["up"])
+    same(exists(b.m + "/d/low"), False)
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/low", "l")
+    b.changed("")
+    same(ls(b.m + "/d"), ["low", "up"])
+    same(read(b.m + "/d/low"), "l")
+
+
+@case()
+def whiteouts_of_a_dir_that_was_merged_late_stay_hidden(b):
+    b.mount()
+    os.mkdir(b.m + "/d")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/low", "l")
+    b.changed("")
+    os.unlink(b.m + "/d/low")
+    same(ls(b.m + "/d"), [])
+    os.unlink(b.l + "/d/low")
+    os.rmdir(b.l + "/d")
+    b.changed("", "d")
+    same(ls(b.m + "/d"), [])
+    umount(b.m)
+    b.mounts.remove(b.m)
+    b.mount()
+    same(ls(b.m + "/d"), [])
+
+
+@case()
+def whiteout_in_upper_hides_what_appears_below(b):
+    write(b.l + "/f", "1")
+    b.mount()
+    os.unlink(b.m + "/f")
+    os.unlink(b.l + "/f")
+    write(b.l + "/f", "2")
+    b.changed("")
+    same(exists(b.m + "/f"), False)
+    same(ls(b.m), [])
+
+
+@case(lowers=3)
+def top_lower_removed_reveals_bottom_and_back(b):
+    for i, l in enumerate(b.lowers):
+        os.mkdir(l + "/d")
+        write(l + "/d/f", str(i))
+        write(f"{l}/d/only{i}", "")
+    b.mount()
+    held = b.open(b.m + "/d")
+    same(read(b.m + "/d/f"), "0")
+    same(fdls(held), ["f", "only0", "only1", "only2"])
+    os.unlink(b.l + "/d/f")
+    b.changed("d")
+    same(read(b.m + "/d/f"), "1")
+    os.unlink(b.l + "/d/only0")
+    os.rmdir(b.l + "/d")
+    b.changed("", "d")
+    same(read(b.m + "/d/f"), "1")
+    same(ls(b.m + "/d"), ["f", "only1", "only2"])
+    same(fdls(held), ["f", "only1", "only2"])
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "again")
+    b.changed("", "d")
+    same(read(b.m + "/d/f"), "again")
+    same(fdls(held), ["f", "only1", "only2"])
+
+
+@case(lowers=3)
+def whiteout_and_opaque_made_in_a_middle_lower(b):
+    os.mkdir(b.lowers[2] + "/d")
+    os.mkdir(b.lowers[1] + "/d")
+    write(b.lowers[2] + "/d/f", "1")
+    write(b.lowers[2] + "/g", "1")
+    b.mount()
+    same(read(b.m + "/d/f") + read(b.m + "/g"), "11")
+    held = b.open(b.m + "/d")
+    same(fdls(held), ["f"])
+    whiteout(b.lowers[1] + "/g")
+    b.changed("")
+    same(exists(b.m + "/g"), False)
+    os.setxattr(b.lowers[1] + "/d", "trusted.overlay.opaque", b"y")
+    b.changed("")
+    same(exists(b.m + "/d/f"), False)
+    same(ls(b.m + "/d"), [])
+    same(fdls(held), [])
+    os.removexattr(b.lowers[1] + "/d", "trusted.overlay.opaque")
+    b.changed("")
+    same(read(b.m + "/d/f"), "1")
+    same(fdls(held), ["f"])
+
+
+@case(lowers=2, upper=False)
+def read_only_overlay_without_upper(b):
+    os.mkdir(b.lowers[0] + "/d")
+    os.mkdir(b.lowers[1] + "/d")
+    write(b.lowers[1] + "/d/f", "1")
+    b.mount()
+    held = b.open(b.m + "/d")
+    same(fdls(held), ["f"])
+    same(exists(b.m + "/d/g"), False)
+    write(b.lowers[0] + "/d/g", "2")
+    b.changed("d")
+    same(read(b.m + "/d/g"), "2")
+    same(fdls(held), ["f", "g"])
+    same(ls(b.m + "/d"), ["f", "g"])
+
+
+# holders
+
+
+@case()
+def listing_held_open(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/a", "")
+    b.mount()
+    write(b.m + "/d/up", "")
+    held = b.open(b.m + "/d")
+    same(fdls(held), ["a", "up"])
+    write(b.l + "/d/b", "")
+    os.unlink(b.l + "/d/a")
+    b.changed("d")
+    same(ls(b.m + "/d"), ["b", "up"])
+    same(fdls(held), ["b", "up"])
+
+
+@case()
+def listing_of_the_root_held_open(b):
+    write(b.l + "/a", "")
+    b.mount()
+    held = b.open(b.m)
+    same(fdls(held), ["a"])
+    write(b.l + "/b", "")
+    b.changed("")
+    same(ls(b.m), ["a", "b"])
+    same(fdls(held), ["a", "b"])
+
+
+@case()
+def open_file_keeps_its_content_others_see_the_new(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    fd = b.open(b.m + "/f")
+    replace(b.l + "/f", "new")
+    b.changed("")
+    same(read(b.m + "/f"), "new")
+    same(os.pread(fd, 10, 0), b"old")
+
+
+@case()
+def openat_from_a_held_dir(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "old")
+    b.mount()
+    held = b.open(b.m + "/d")
+    same(err_of(lambda: os.stat("g", dir_fd=held)), errno.ENOENT)
+    os.stat("f", dir_fd=held)
+    replace(b.l + "/d/f", "newer")
+    write(b.l + "/d/g", "g")
+    b.changed("d")
+    same(os.stat("f", dir_fd=held).st_size, 5)
+    same(os.stat("g", dir_fd=held).st_size, 1)
+
+
+@case()
+def cwd_in_merged_dir_whose_lower_is_recreated(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/old", "1")
+    b.mount()
+    write(b.m + "/d/up", "u")
+    os.chdir(b.m + "/d")
+    same(sorted(os.listdir(".")), ["old", "up"])
+    same(exists("new"), False)
+    os.unlink(b.l + "/d/old")
+    os.rmdir(b.l + "/d")
+    b.changed("", "d")
+    same(exists("old"), False)
+    same(sorted(os.listdir(".")), ["up"])
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/new", "2")
+    b.changed("")
+    same(read("new"), "2")
+    same(sorted(os.listdir(".")), ["new", "up"])
+
+
+@case()
+def cwd_in_upper_dir_that_gains_a_lower(b):
+    b.mount()
+    os.makedirs(b.m + "/a/b/c")
+    os.chdir(b.m + "/a/b/c")
+    same(exists("f"), False)
+    os.makedirs(b.l + "/a/b/c")
+    write(b.l + "/a/b/c/f", "1")
+    b.changed("")
+    same(read("f"), "1")
+    same(os.listdir("."), ["f"])
+
+
+@case()
+def cwd_below_a_dir_whose_lower_is_exchanged(b):
+    for n in "ab":
+        os.makedirs(f"{b.l}/{n}/x/y")
+        write(f"{b.l}/{n}/x/y/f", n)
+    b.mount()
+    write(b.m + "/a/x/y/up", "")
+    os.chdir(b.m + "/a/x/y")
+    same(read("f"), "a")
+    libc.renameat2(-100, os.fsencode(b.l + "/a"), -100, os.fsencode(b.l + "/b"), 2)
+    b.changed("")
+    same(read("f"), "b")
+    same(sorted(os.listdir(".")), ["f", "up"])
+
+
+@case()
+def mount_inside_survives(b):
+    os.makedirs(b.l + "/d/mnt")
+    b.mount()
+    write(b.m + "/d/mnt/up", "")
+    mount("inner", b.m + "/d/mnt", "tmpfs")
+    b.mounts.append(b.m + "/d/mnt")
+    write(b.m + "/d/mnt/inner", "1")
+    os.rmdir(b.l + "/d/mnt")
+    os.rmdir(b.l + "/d")
+    b.changed("", "d")
+    same(read(b.m + "/d/mnt/inner"), "1")
+    os.makedirs(b.l + "/d/mnt")
+    write(b.l + "/d/low", "2")
+    b.changed("", "d")
+    same(read(b.m + "/d/low"), "2")
+    same(read(b.m + "/d/mnt/inner"), "1")
+
+
+@case()
+def bind_mount_of_a_subdirectory(b):
+    os.makedirs(b.l + "/d/e")
+    b.mount()
+    write(b.m + "/d/e/up", "")
+    os.mkdir(b.top + "/bind")
+    mount(b.m + "/d/e", b.top + "/bind", None, MS_BIND)
+    b.mounts.append(b.top + "/bind")
+    same(ls(b.top + "/bind"), ["up"])
+    same(exists(b.top + "/bind/f"), False)
+    os.rmdir(b.l + "/d/e")
+    os.rename(b.l + "/d", b.l + "/gone")
+    os.makedirs(b.l + "/d/e")
+    write(b.l + "/d/e/f", "1")
+    b.changed("")
+    same(read(b.top + "/bind/f"), "1")
+    same(ls(b.top + "/bind"), ["f", "up"])
+
+
+# attributes
+
+
+@case()
+def chmod_and_chown_seen_by_others(b):
+    write(b.l + "/f", "1")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/g", "1")
+    for p in (b.top, b.l):
+        os.chmod(p, 0o755)
+    os.chmod(b.l + "/f", 0o600)
+    os.chmod(b.l + "/d", 0o700)
+    b.mount()
+    can = lambda p: as_nobody(lambda: read(p) == "1")
+    same(can(b.m + "/f"), False)
+    same(can(b.m + "/d/g"), False)
+    os.chmod(b.l + "/f", 0o644)
+    os.chmod(b.l + "/d", 0o755)
+    b.changed("")
+    same(can(b.m + "/f"), True)
+    same(can(b.m + "/d/g"), True)
+    os.chmod(b.l + "/f", 0o600)
+    b.changed("")
+    same(can(b.m + "/f"), False)
+    os.chown(b.l + "/f", 65534, 65534)
+    b.changed("")
+    same(can(b.m + "/f"), True)
+    same(os.stat(b.m + "/f").st_uid, 65534)
+
+
+@case()
+def chmod_of_a_held_dir(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "1")
+    os.chmod(b.top, 0o755)
+    b.mount()
+    held = b.open(b.m + "/d", os.O_PATH)
+    see = lambda: as_nobody(lambda: os.stat("f", dir_fd=held))
+    os.chmod(b.l + "/d", 0o700)
+    b.changed("")
+    same(see(), False)
+    os.chmod(b.l + "/d", 0o755)
+    b.changed("")
+    same(see(), True)
+
+
+# copy up
+
+
+@case()
+def old_file_is_not_copied_up_over_the_new(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    fd = b.open(b.m + "/f")
+    replace(b.l + "/f", "new")
+    b.changed("")
+    same(err_of(os.fchmod, fd, 0o600), errno.ESTALE, "fchmod")
+    same(exists(b.u + "/f"), False)
+    same(read(b.m + "/f"), "new")
+
+
+@case()
+def copied_up_file_renamed_in_lower(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    with open(b.m + "/f", "a") as f:
+        f.write("+up")
+    same(read(b.m + "/f"), "low+up")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    same(read(b.m + "/g"), "low")
+    same(read(b.m + "/f"), "low+up")
+
+
+@case()
+def lower_file_of_copied_up_file_found_first(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    with open(b.m + "/f", "a") as f:
+        f.write("+up")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    umount(b.m)
+    b.mounts.remove(b.m)
+    b.mount()
+    same(read(b.m + "/g"), "low")
+    same(read(b.m + "/f"), "low+up")
+
+
+@case(options="metacopy=on,redirect_dir=on")
+def metacopy_file_whose_lower_data_is_replaced(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    os.chmod(b.m + "/f", 0o600)
+    same(read(b.m + "/f"), "old")
+    replace(b.l + "/f", "new")
+    b.changed("")
+    same(read(b.m + "/f"), "new")
+
+
+@case(options="redirect_dir=on")
+def redirected_dir_follows_its_lower(b):
+    os.mkdir(b.l + "/a")
+    write(b.l + "/a/f", "1")
+    b.mount()
+    os.rename(b.m + "/a", b.m + "/z")
+    same(ls(b.m + "/z"), ["f"])
+    write(b.l + "/a/g", "2")
+    b.changed("z")
+    same(ls(b.m + "/z"), ["f", "g"])
+    os.unlink(b.l + "/a/f")
+    os.unlink(b.l + "/a/g")
+    os.rmdir(b.l + "/a")
+    b.changed("", "z")
+    same(ls(b.m + "/z"), [])
+    os.mkdir(b.l + "/a")
+    write(b.l + "/a/h", "3")
+    b.changed("")
+    same(ls(b.m + "/z"), ["h"])
+    same(exists(b.m + "/a"), False)
+
+
+@case()
+def create_and_remove_after_lower_changes(b):
+    os.mkdir(b.l + "/d")
+    b.mount()
+    same(exists(b.m + "/d/f"), False)
+    write(b.l + "/d/f", "low")
+    b.changed("d")
+    same(err_of(os.open, b.m + "/d/f", os.O_CREAT | os.O_EXCL | os.O_WRONLY), errno.EEXIST)
+    os.unlink(b.m + "/d/f")
+    same(exists(b.m + "/d/f"), False)
+    os.rmdir(b.m + "/d")
+    same(exists(b.m + "/d"), False)
+    same(ls(b.l + "/d"), ["f"])
+
+
+# more overlays
+
+
+@case()
+def overlay_on_overlay(b):
+    os.mkdir(b.l + "/d")
+    b.mount()
+    os.mkdir(b.top + "/m2")
+    opt = "" if MODE == "stock" else f",lower_changes={MODE}"
+    mount("overlay", b.top + "/m2", "overlay", 0, f"lowerdir={b.m}:{b.w}{opt}")
+    b.mounts.append(b.top + "/m2")
+    same(exists(b.top + "/m2/d/f"), False)
+    write(b.l + "/d/f", "1")
+    b.changed("d")
+    if MODE == "manual":
+        invalidate(b.top + "/m2/d")
+    same(read(b.top + "/m2/d/f"), "1")
+    os.unlink(b.m + "/d/f")
+    if MODE == "manual":
+        invalidate(b.top + "/m2/d")
+    same(exists(b.top + "/m2/d/f"), False)
+
+
+@case()
+def two_overlays_share_a_lower(b):
+    b.mount()
+    os.mkdir(b.top + "/m2")
+    opt = "" if MODE == "stock" else f",lower_changes={MODE}"
+    os.mkdir(b.top + "/e")
+    mount("overlay", b.top + "/m2", "overlay", 0, f"lowerdir={b.l}:{b.top}/e{opt}")
+    b.mounts.append(b.top + "/m2")
+    for m in (b.m, b.top + "/m2"):
+        same(exists(m + "/f"), False)
+    write(b.l + "/f", "1")
+    for m in (b.m, b.top + "/m2"):
+        if MODE == "manual":
+            invalidate(m)
+        same(read(m + "/f"), "1")
+
+
+@case(upper=True)
+def cgroup_as_lower(b):
+    b.lowers = ["/sys/fs/cgroup"]
+    b.mount()
+    cg = "/sys/fs/cgroup/ovltest"
+    try:
+        same(exists(b.m + "/ovltest"), False)
+        os.mkdir(cg)
+        b.changed("")
+        same(exists(b.m + "/ovltest/cgroup.procs"), True)
+        write(b.m + "/ovltest/note", "mine")
+        same("note" in ls(b.m + "/ovltest") and "cgroup.procs" in ls(b.m + "/ovltest"), True)
+        os.rmdir(cg)
+        b.changed("")
+        same(ls(b.m + "/ovltest"), ["note"])
+        same(read(b.m + "/ovltest/note"), "mine")
+        os.mkdir(cg)
+        b.changed("")
+        same(exists(b.m + "/ovltest/cgroup.procs"), True)
+    finally:
+        if os.path.isdir(cg):
+            os.rmdir(cg)
+
+
+@case(upper=True)
+def cgroup_controller_files(b):
+    b.lowers = ["/sys/fs/cgroup"]
+    b.mount()
+    root = "/sys/fs/cgroup"
+    os.mkdir(root + "/ovlc")
+    try:
+        same(exists(b.m + "/ovlc/pids.max"), False)
+        same("pids.max" in ls(b.m + "/ovlc"), False)
+        write(root + "/cgroup.subtree_control", "+pids")
+        b.changed("ovlc")
+        same(exists(b.m + "/ovlc/pids.max"), True)
+        same("pids.max" in ls(b.m + "/ovlc"), True)
+        write(root + "/cgroup.subtree_control", "-pids")
+        b.changed("ovlc")
+        same(exists(b.m + "/ovlc/pids.max"), False)
+    finally:
+        os.rmdir(root + "/ovlc")
+
+
+@case()
+def ext4_as_lower_and_upper(b):
+    import shutil
+    import subprocess
+
+    if not shutil.which("mkfs.ext4") or not os.path.exists("/dev/loop3"):
+        raise Skip("no mkfs.ext4 or no /dev/loop3")
+    img = b.top + "/img"
+    with open(img, "wb") as f:
+        f.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", img], check=True)
+    subprocess.run(["losetup", "/dev/loop3", img], check=True)
+    try:
+        os.mkdir(b.top + "/e")
+        mount("/dev/loop3", b.top + "/e", "ext4")
+        b.mounts.append(b.top + "/e")
+        for d in "luw":
+            os.mkdir(f"{b.top}/e/{d}")
+        b.lowers, b.u, b.w = [b.top + "/e/l"], b.top + "/e/u", b.top + "/e/w"
+        b.l = b.lowers[0]
+        for f in (file_created_after_cached_enoent, lower_of_merged_dir_removed_upper_files_stay):
+            f(b)
+            umount(b.m)
+            b.mounts.remove(b.m)
+        umount(b.top + "/e")
+        b.mounts.remove(b.top + "/e")
+    finally:
+        for m in (b.m, b.top + "/e"):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        subprocess.run(["losetup", "-d", "/dev/loop3"])
+
+
+@case()
+def mount_in_a_user_namespace(b):
+    """May not put a mark on a filesystem of others: works like reval there, and says so."""
+    import subprocess
+
+    if MODE in ("stock", "manual"):
+        raise Skip("is about notify and reval")
+    os.chmod(b.top, 0o777)
+    script = f"""
+import sys, os
+sys.path.insert(0, {os.path.dirname(os.path.abspath(__file__))!r})
+from overlayfs_lib import *
+mount("overlay", {b.m!r}, "overlay", 0, {b.data() + ",userxattr"!r})
+print([o for o in options_of({b.m!r}) if o.startswith("lower_changes")][0])
+print(exists({b.m + "/f"!r}))
+write({b.l + "/f"!r}, "1")
+print(read({b.m + "/f"!r}))
+"""
+    r = subprocess.run(["unshare", "-Urm", sys.executable, "-c", script], capture_output=True, text=True)
+    same((r.stdout, r.stderr), ("lower_changes=reval\nFalse\n1\n", ""))
+
+
+# lifetime
+
+
+@case()
+def stacks_of_a_held_dir_do_not_pile_up(b):
+    b.mount()
+    os.mkdir(b.m + "/d")
+    os.chdir(b.m + "/d")
+    free = lambda: os.statvfs(b.top).f_ffree
+    before = free()
+    for i in range(3000):
+        os.mkdir(b.l + "/d")
+        b.changed("")
+        os.stat(b.m + "/d")
+        os.rmdir(b.l + "/d")
+        b.changed("")
+        os.stat(b.m + "/d")
+    # The last ones are let go after a grace period
+    for _ in range(100):
+        if before - free() <= 4:
+            break
+        time.sleep(0.02)
+    if before - free() > 4:
+        raise AssertionError(f"{before - free()} removed lower directories are still in use")
+
+
+@case(lowers=2)
+def stuck_user_keeps_a_bounded_number_of_stacks(b):
+    """A copy up that waits for a frozen upper uses lower stacks all that time. 1,024 may wait for it, no more."""
+    import shutil
+    import subprocess
+
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
+        raise Skip("no mkfs.ext4, fsfreeze or /dev/loop2")
+    img, up = b.top + "/img", b.top + "/e"
+    with open(img, "wb") as f:
+        f.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", img], check=True)
+    subprocess.run(["losetup", "/dev/loop2", img], check=True)
+    try:
+        os.mkdir(up)
+        mount("/dev/loop2", up, "ext4")
+        b.mounts.append(up)
+        b.u, b.w = up + "/u", up + "/w"
+        os.mkdir(b.u)
+        os.mkdir(b.w)
+        os.mkdir(b.lowers[1] + "/d")
+        os.mkdir(b.lowers[1] + "/stuck")
+        b.mount()
+        free = lambda: os.statvfs(b.top).f_ffree
+        before = free()
+        subprocess.run(["fsfreeze", "-f", up], check=True)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.chmod(b.m + "/stuck", 0o700)
+            finally:
+                os._exit(0)
+        while "D" not in open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]:
+            time.sleep(0.01)
+        stale = cycles = 0
+        try:
+            while stale < 3 and cycles < 3000:
+                cycles += 1
+                for op in (os.mkdir, os.rmdir):
+                    op(b.l + "/d")
+                    b.changed("")
+                    stale += err_of(os.stat, b.m + "/d") == errno.ESTALE
+        finally:
+            kept = before - free()
+            subprocess.run(["fsfreeze", "-u", up], check=True)
+            os.waitpid(pid, 0)
+        if not 400 < kept < 1100 or not stale:
+            raise AssertionError(f"{kept} lower directories kept after {cycles} cycles, ESTALE {stale} times")
+        for _ in range(200):
+            if before - free() <= 4:
+                break
+            time.sleep(0.02)
+        same(before - free() <= 4, True, "let go after")
+        same(err_of(os.stat, b.m + "/d"), 0)
+    finally:
+        for m in (b.m, up):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        subprocess.run(["losetup", "-d", "/dev/loop2"])
+
+
+# the option
+
+
+@case()
+def option_default_is_off_and_not_shown(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mode = "default"
+    b.mount()
+    same([o for o in options_of(b.m) if o.startswith("lower_changes")], [])
+    same(exists(b.m + "/f"), False)
+    write(b.l + "/f", "")
+    same(exists(b.m + "/f"), False, "off is as before")
+    same(err_of(invalidate, b.m), errno.EOPNOTSUPP)
+    same(err_of(reconfigure, b.m, ) if False else 0, 0)
+
+
+@case()
+def option_wrong_values_are_rejected(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mode = "sometimes"
+    same(err_of(b.mount), errno.EINVAL)
+    b.mode, b.extra = MODE, "nfs_export=on,index=on"
+    same(err_of(b.mount), errno.EINVAL)
+    b.extra = ""
+    b.mount()
+    same(options_of(b.m)[-1].startswith("lower_changes="), True)
+
+    def try_(**o):
+        return err_of(lambda: reconfigure(b.m, **o))
+
+    same(try_(lower_changes="sometimes"), errno.EINVAL)
+    same(try_(index="on"), errno.EINVAL)
+
+
+@case()
+def option_reconfigured_between_all_modes(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    os.mkdir(b.l + "/d")
+    b.mode = "default"
+    b.mount()
+    write(b.m + "/d/up", "")
+    held = b.open(b.m + "/d")
+    os.chdir(b.m + "/d")
+    n = 0
+    modes = ["manual", "notify", "reval"]
+    for mode in modes + ["off"] + modes[::-1] + ["notify", "manual", "reval", "notify", "off", "notify"]:
+        reconfigure(b.m, lower_changes=mode)
+        if mode == "off":
+            continue
+        n += 1
+        b.mode = mode
+        same(exists(f"f{n}"), False)
+        fdls(held)
+        write(f"{b.l}/d/f{n}", "")
+        b.changed("d")
+        same(exists(f"f{n}"), True, mode)
+        same(len(fdls(held)), n + 1, mode)
+        same(len(ls(b.m + "/d")), n + 1, mode)
+
+
+@case()
+def incgen_verifies_everything(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mode = "manual"
+    b.mount()
+    same(exists(b.m + "/f"), False)
+    write(b.l + "/f", "1")
+    reconfigure(b.m, incgen=True)
+    same(exists(b.m + "/f"), True)
+
+
+@case()
+def ioctl_wants_privilege_and_known_flags(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    os.chmod(b.top, 0o755)
+    b.mount()
+    same(err_of(invalidate, b.m, 2), errno.EINVAL)
+    same(err_of(invalidate, b.m, OVL_INVALIDATE_SUBTREE), 0)
+    same(as_nobody(lambda: err_of(invalidate, b.m) == errno.EPERM), True)
+
+
+@case()
+def module_parameter_is_the_default(b):
+    p = "/sys/module/overlay/parameters/lower_changes"
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    same(read(p), "off\n")
+    same(err_of(write, p, "sometimes"), errno.EINVAL)
+    write(p, MODE)
+    try:
+        same(read(p), MODE + "\n")
+        b.mode = "default"
+        b.mount()
+        b.mode = MODE
+        same(exists(b.m + "/f"), False)
+        write(b.l + "/f", "1")
+        b.changed("")
+        same(exists(b.m + "/f"), True)
+    finally:
+        write(p, "off")
+
+
+def run(name, func, bench):
+    b = Bench(MODE, **bench)
+    try:
+        func(b)
+        return "ok", None
+    except Skip as e:
+        return "skip", str(e)
+    except (AssertionError, OSError) as e:
+        line = traceback.extract_tb(e.__traceback__)
+        line = [f.lineno for f in line if f.name == name]
+        return "not ok", f"{type(e).__name__} {e} (line {line[-1] if line else '?'})"
+    finally:
+        b.close()
+
+
+def main():
+    pattern = sys.argv[2] if len(sys.argv) > 2 else "*"
+    counts = {"ok": 0, "not ok": 0, "skip": 0}
+    os.umask(0o022)
+    for name, func, bench in CASES:
+        if not fnmatch.fnmatch(name, pattern):
+            continue
+        result, why = run(name, func, bench)
+        counts[result] += 1
+        print(f"{result} {name}" + (f": {why}" if why else ""), flush=True)
+    print(f"# {MODE}: {counts['ok']} ok, {counts['not ok']} not ok, {counts['skip']} skipped")
+    return 1 if counts["not ok"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Lower layers changed by some processes while others use the overlay; afterwards it must show what a fresh mount shows.
+
+Usage: overlayfs_races.py MODE SECONDS [OPTIONS]
+Errors of single operations are expected here, hangs and kernel messages are not: the caller looks at dmesg.
+MODE switch changes the mode all the time.
+"""
+import errno
+import os
+import random
+import signal
+import sys
+import time
+
+from overlayfs_lib import *
+from overlayfs_random import Run, snapshot
+
+LOWER = ["create", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "rename", "exchange", "chmod",
+         "symlink", "link", "whiteout", "opaque", "not_opaque", "xattr"]
+OVER = ["create", "append", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "exchange", "chmod",
+        "link", "look", "look", "look", "list", "list", "hold", "chdir", "use_held", "cwd", "mounts", "walk"]
+
+
+class Race(Run):
+    def op_mounts(self, root):
+        p = f"{root}/{self.path(2)}"
+        mount("inner", p, "tmpfs")
+        umount(p)
+
+    def op_walk(self, root):
+        snapshot(root)
+
+
+def child(run, seed, names, roots, until):
+    run.rnd = random.Random(seed)
+    counts = 0
+    while time.monotonic() < until:
+        for _ in range(50):
+            try:
+                getattr(run, "op_" + run.rnd.choice(names))(run.rnd.choice(roots))
+            except (OSError, RecursionError):
+                pass
+            counts += 1
+            run.log.clear()
+        if run.b.mode == "manual" and roots != [run.b.m]:
+            invalidate(run.b.m, OVL_INVALIDATE_SUBTREE)
+    return counts
+
+
+def switcher(run, until):
+    rnd = random.Random(99)
+    while time.monotonic() < until:
+        try:
+            reconfigure(run.b.m, lower_changes=rnd.choice(["off", "manual", "notify", "reval"]))
+        except OSError as e:
+            if e.errno != errno.EBUSY:
+                raise
+        time.sleep(0.01)
+
+
+def main():
+    mode, seconds = sys.argv[1], float(sys.argv[2])
+    options = sys.argv[3] if len(sys.argv) > 3 else ""
+    os.umask(0o022)
+    switch = mode == "switch"
+    run = Race("notify" if switch else mode, 1, options)
+    until = time.monotonic() + seconds
+    jobs = [(LOWER, run.b.lowers), (LOWER, run.b.lowers), (OVER, [run.b.m]), (OVER, [run.b.m]), (OVER, [run.b.m])]
+    pids = []
+    for i, (names, roots) in enumerate(jobs):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                print(f"# process {i}: {child(run, 100 + i, names, roots, until)} operations", flush=True)
+                os._exit(0)
+            except BaseException as e:
+                print(f"process {i}: {e!r}", flush=True)
+                os._exit(1)
+        pids.append(pid)
+    if switch:
+        switcher(run, until)
+        reconfigure(run.b.m, lower_changes="notify")
+    bad = 0
+    for pid in pids:
+        deadline = time.monotonic() + 60
+        while True:
+            got, status = os.waitpid(pid, os.WNOHANG)
+            if got:
+                bad += status != 0
+                break
+            if time.monotonic() > deadline:
+                print(f"process {pid} hangs")
+                os.kill(pid, signal.SIGKILL)
+                return 1
+            time.sleep(0.05)
+    if run.b.mode == "manual":
+        invalidate(run.b.m, OVL_INVALIDATE_SUBTREE)
+    run.held = []
+    good = run.quiet() and not bad
+    run.close()
+    print(f"# races {mode} {options} {seconds} s: {'no difference' if good else 'DIFFERENT'}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
