@@ -92,6 +92,7 @@ async function main(): Promise<void> {
     const program = build((status) => {
       process.exitCode = status
     })
+    if (process.argv[2] === 'kernel') (await import('./kernel.js')).registerKernel(program)
     await program.parseAsync()
   } catch (error) {
     // Help and --version end here too, with exit code 0; a usage error is already printed.
