@@ -79,6 +79,9 @@ export function parsePatch(name: string, series: SeriesName, text: string): Patc
   const head = text.slice(0, headEnd).replace(/\n[ \t]+/g, ' ')
   const body = text.slice(headEnd + 2)
   const field = (key: string) => new RegExp(`^${key}: (.*)$`, 'mi').exec(head)?.[1]?.trim() ?? ''
+  // DEP-3 fields stand below the subject, or with the trailers at the end of the message.
+  const message = text.slice(0, text.indexOf('\n---\n'))
+  const trailer = (key: string) => new RegExp(`^${key}: (.*)$`, 'mi').exec(message)?.[1]?.trim() ?? ''
   const diffs = parseDiff(text, name)
   const subject = field('Subject').replace(/^\[PATCH[^\]]*\]\s*/, '')
   if (headEnd < 0 || subject === '' || diffs.length === 0)
@@ -88,8 +91,8 @@ export function parsePatch(name: string, series: SeriesName, text: string): Patc
     series,
     subject,
     summary: (body.split('\n\n')[0] ?? '').replace(/\n/g, ' ').trim(),
-    forwarded: field('Forwarded'),
-    appliedUpstream: field('Applied-Upstream'),
+    forwarded: trailer('Forwarded'),
+    appliedUpstream: trailer('Applied-Upstream'),
     diffs,
     text,
   }
