@@ -30,6 +30,9 @@ export interface ControllerEvents {
   swapped(): void
 }
 
+/** A reader that comes again and again pins what it reads, but not at every moment. */
+const retryAttempts = 4
+
 /** Keeps one overlay coherent: takes changes, examines, refreshes, verifies. One round at a time. */
 export class OverlayController implements ChangeSink {
   readonly statistics = new RefreshStatistics()
@@ -272,8 +275,12 @@ export class OverlayController implements ChangeSink {
     const refresh = this.letGo
     this.retry = this.letGo = false
     const paths = this.unresolved.paths()
-    if (refresh) await this.refresh()
-    const left = await compareAll(this.overlay, paths, this.oracle)
+    let left = refresh ? [] : await compareAll(this.overlay, paths, this.oracle)
+    for (let attempt = 0; refresh && attempt < retryAttempts; attempt++) {
+      await this.refresh()
+      left = await compareAll(this.overlay, paths, this.oracle)
+      if (left.length === 0) break
+    }
     await this.report({ paths: new Set(paths), listings: new Set() }, left)
   }
 

@@ -25,6 +25,8 @@ const lastBlindRetryMs = 60_000
 
 /** Comparing costs more than asking whether the holders still hold. */
 const looksPerComparison = 5
+/** With growing pauses these take some two seconds. */
+const youngLooks = 16
 
 /** Staleness that is held, until who holds it lets go. */
 export class UnresolvedStaleness {
@@ -73,7 +75,10 @@ export class UnresolvedStaleness {
       if (known === undefined) added.push(unresolved)
     }
     await this.remember()
-    if (added.length > 0) this.delayMs = firstRetryMs
+    if (added.length > 0) {
+      this.delayMs = firstRetryMs
+      this.looks = 0
+    }
     this.schedule()
     return added
   }
@@ -109,7 +114,9 @@ export class UnresolvedStaleness {
   private async look(): Promise<void> {
     const held = (await this.everyPinHolds()) && this.pins.length > 0
     // What is held can become right in another way, for example by a change through the overlay.
-    if (!held || ++this.looks % looksPerComparison === 0) this.retry(!held)
+    // A pin may also be a reader that comes again and again, below a directory that is held: at first refresh anyway.
+    const young = ++this.looks <= youngLooks
+    if (!held || young || this.looks % looksPerComparison === 0) this.retry(!held || young)
     else this.schedule()
   }
 
