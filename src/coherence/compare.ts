@@ -11,6 +11,10 @@ import type { Oracle } from './oracle.js'
 /** Names compared at the same time: several calls each are queued on the lane. */
 const batch = 512
 
+/** Names that are compared at most to find out whether a held directory is stale. */
+const belowLimit = 4_096
+const directoryType = 4
+
 /** What was found in one directory of the overlay. */
 export interface DirectoryComparison {
   entries: StaleEntry[]
@@ -77,6 +81,32 @@ export class Comparison {
     result.entries.push(...(await this.#differences(listings)))
     result.entries = unique(result.entries)
     return result
+  }
+
+  /**
+   * What is stale below a directory that may be merged with other layers than a fresh mount merges: the first
+   * directory with a difference is enough, it is the top one that is to name. Its sub-directories are looked up,
+   * because such a directory gives them layers that no fresh mount gives.
+   */
+  async below(top: ByteString): Promise<StaleEntry[]> {
+    let left = belowLimit
+    const pending = [top]
+    for (let next = 0; next < pending.length; next++) {
+      const directory = pending[next]!
+      const listings = await readListings(this.#overlay, this.#oracle, directory)
+      const names = [...listedNames(listings)]
+      left -= names.length + 1
+      if (left < 0)
+        return [{ path: top, kind: 'unmerged', detail: 'it was held and is too large to compare' }]
+      const directories = (listings.fresh ?? []).filter(({ type }) => type === directoryType)
+      const inside = directories.map(({ name }) => name)
+      await native.statNames(this.#overlay.lane, this.#overlay.root, directory, inside)
+      const { entries, descend } = await this.names(directory, names)
+      entries.push(...(await this.#differences(listings)))
+      if (entries.length > 0) return unique(entries)
+      pending.push(...descend)
+    }
+    return []
   }
 
   /**

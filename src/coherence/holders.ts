@@ -170,6 +170,12 @@ class Scan {
   }
 }
 
+/** The link in proc(5) that leads to what is held. */
+export function procLink(holder: Holder): string {
+  if (holder.via === 'fd') return `/proc/${holder.pid}/fd/${holder.fd}`
+  return holder.via === 'map' ? `/proc/${holder.pid}/exe` : `/proc/${holder.pid}/${holder.via}`
+}
+
 /** Null when the process or descriptor is gone. */
 function readIfThere(read: () => string): string | null {
   try {

@@ -4,7 +4,7 @@ import { isSyscallError } from '../errors.js'
 import { Cached, native } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { isDirectory } from './classify.js'
-import { Comparison, comparePath } from './compare.js'
+import { Comparison, comparePath, unique } from './compare.js'
 import { type StaleName, stillCached } from './examine.js'
 import type { Oracle } from './oracle.js'
 
@@ -17,35 +17,35 @@ const transientPins = 4
  * the facts cannot tell, a fresh mount can.
  *
  * @param refresh - The refresh once more, for what was pinned for a moment only
+ * @returns what is cached still or again, and what of it is stale
  */
 export async function verify(
   overlay: OpenOverlay,
   names: StaleName[],
   oracle: () => Promise<Oracle>,
   refresh: () => Promise<void>,
-): Promise<StaleEntry[]> {
-  if (names.length === 0) return []
+): Promise<{ cached: ByteString[]; left: StaleEntry[] }> {
+  if (names.length === 0) return { cached: [], left: [] }
   let remaining = await stillCached(overlay, names)
   for (let attempt = 0; remaining.length > 0 && attempt < transientPins; attempt++) {
     await refresh()
     remaining = await stillCached(overlay, remaining)
   }
-  if (remaining.length === 0) return []
-  return compareAll(
-    overlay,
-    remaining.map((entry) => join(entry.directory, entry.name)),
-    oracle,
-  )
+  const cached = remaining.map((entry) => join(entry.directory, entry.name))
+  return { cached, left: cached.length > 0 ? await compareAll(overlay, cached, oracle, 'all') : [] }
 }
 
 /**
- * Every stale entry at these paths, by comparison with a fresh mount. Of a directory that looks right itself the
- * names in it are compared too: one that is pinned keeps the layers that it merged.
+ * Every stale entry at these paths, by comparison with a fresh mount. Of a directory that looks right itself what is
+ * in it is compared too: one that is pinned keeps the layers that it merged.
+ *
+ * @param depth - `names`: of a directory only the names in it; `all`: the layers may be others, so all below
  */
 export async function compareAll(
   overlay: OpenOverlay,
   paths: Iterable<ByteString>,
   oracle: () => Promise<Oracle>,
+  depth: 'names' | 'all',
 ): Promise<StaleEntry[]> {
   const entries: StaleEntry[] = []
   const fresh = await oracle()
@@ -55,9 +55,50 @@ export async function compareAll(
     const own = await comparePath(overlay, fresh, path, comparison)
     entries.push(...own)
     if (own.length > 0 || !(await isCachedDirectory(overlay, path))) continue
-    entries.push(...(await comparison.directory(path, [])).entries)
+    if (depth === 'all') entries.push(...(await comparison.below(path)))
+    else entries.push(...(await comparison.directory(path, [])).entries)
   }
   return entries
+}
+
+/**
+ * The same for places where nothing needs to be cached for the answer to be wrong: a directory that is held and was
+ * renamed in a lower answers for its new place, with the layers that it merged or with ESTALE.
+ */
+export async function compareLookups(
+  overlay: OpenOverlay,
+  paths: Iterable<ByteString>,
+  oracle: () => Promise<Oracle>,
+): Promise<StaleEntry[]> {
+  const entries: StaleEntry[] = []
+  const found: ByteString[] = []
+  for (const path of new Set(paths)) {
+    const fails = await staleLookup(overlay, path)
+    if (fails === null) found.push(path)
+    else
+      entries.push({
+        path: fails,
+        kind: 'replaced',
+        detail: 'live answers ESTALE: a held directory came here',
+      })
+  }
+  if (found.length > 0) entries.push(...(await compareAll(overlay, found, oracle, 'all')))
+  return unique(entries)
+}
+
+/** The topmost name on the way to `path` whose look-up answers ESTALE; null when there is none. */
+async function staleLookup(overlay: OpenOverlay, path: ByteString): Promise<ByteString | null> {
+  let fails: ByteString | null = null
+  for (let at = path; at !== ''; at = split(at).directory) {
+    try {
+      await native.statAt(overlay.lane, overlay.root, at)
+      return fails
+    } catch (error) {
+      if (!isSyscallError(error)) throw error
+      if (error.code === 'ESTALE') fails = at
+    }
+  }
+  return fails
 }
 
 async function isCachedDirectory(overlay: OpenOverlay, path: ByteString): Promise<boolean> {

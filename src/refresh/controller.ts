@@ -4,10 +4,10 @@ import { type Examination, examine } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
 import type { StaleListing } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
-import { compareAll, verify } from '../coherence/verify.js'
+import { compareLookups, verify } from '../coherence/verify.js'
 import { isSyscallError } from '../errors.js'
 import { type Change, Kind, native } from '../native.js'
-import type { OpenLayer, OpenOverlay, StaleEntry } from '../overlay/types.js'
+import type { Holder, OpenLayer, OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { type LowerChanges, PendingChanges } from '../watch/changes.js'
 import type { ChangeSink } from '../watch/stream.js'
 import { Budget } from './budget.js'
@@ -179,6 +179,7 @@ export class OverlayController implements ChangeSink {
     } else {
       this.statistics.refreshesAvoided++
     }
+    this.held.addLookups(this.unresolved.suspects.touchedBy(changes))
     await this.verify(found)
     await this.applyVanish()
   }
@@ -202,6 +203,7 @@ export class OverlayController implements ChangeSink {
   private async remount(): Promise<void> {
     await this.events.beforeRefresh()
     this.charge((await remount(this.overlay)) / 1e6)
+    this.unresolved.suspects.dropForgotten(this.overlay)
   }
 
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
@@ -209,15 +211,17 @@ export class OverlayController implements ChangeSink {
     this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
     const again = () => this.remount()
-    const left = await verify(this.overlay, found.stale, this.oracle, again)
+    const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
+    this.unresolved.suspects.add(cached)
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
     if (this.held.isDue && !this.closed) await this.look()
   }
 
   private async look(): Promise<void> {
     try {
-      const { checked, entries, listings } = await this.held.look()
-      await this.conclude(checked, [...entries, ...(await this.cureListings(listings))])
+      const { checked, entries, listings, holders, cached } = await this.held.look()
+      this.unresolved.suspects.add(cached)
+      await this.conclude(checked, [...entries, ...(await this.cureListings(listings))], holders)
     } finally {
       this.lookLater()
     }
@@ -233,9 +237,13 @@ export class OverlayController implements ChangeSink {
   }
 
   /** Swaps the overlay when something is left and that is possible; else says what is left, and who holds it. */
-  private async conclude(checked: Checked, left: StaleEntry[]): Promise<void> {
+  private async conclude(
+    checked: Checked,
+    left: StaleEntry[],
+    holders: Holder[] | null = null,
+  ): Promise<void> {
     if (left.length > 0 && (await this.trySwap())) return
-    if (left.length > 0 || !this.unresolved.isEmpty) await this.report(checked, left)
+    if (left.length > 0 || !this.unresolved.isEmpty) await this.report(checked, left, holders)
   }
 
   private async cureListings(listings: StaleListing[]): Promise<StaleEntry[]> {
@@ -257,9 +265,10 @@ export class OverlayController implements ChangeSink {
     return true
   }
 
-  private async report(checked: Checked, left: StaleEntry[]): Promise<void> {
-    const { holders } = left.length > 0 ? await findHolders(this.overlay) : { holders: [] }
-    const added = await this.unresolved.update(checked, left, holders)
+  private async report(checked: Checked, left: StaleEntry[], seen: Holder[] | null = null): Promise<void> {
+    const known = left.length === 0 && this.unresolved.suspects.isEmpty
+    const holders = seen ?? (known ? [] : (await findHolders(this.overlay)).holders)
+    const added = await this.unresolved.update(checked, left, { holders, moved: this.held.moved })
     for (const { path, kind, detail, holders: pins } of added) {
       const by = pins.map(({ pid, command, via, fd }) => ({ pid, command, via, fd }))
       this.events.log('warn', 'stale until its holder lets go', {
@@ -275,10 +284,10 @@ export class OverlayController implements ChangeSink {
     const refresh = this.letGo
     this.retry = this.letGo = false
     const paths = this.unresolved.paths()
-    let left = refresh ? [] : await compareAll(this.overlay, paths, this.oracle)
+    let left = refresh ? [] : await compareLookups(this.overlay, paths, this.oracle)
     for (let attempt = 0; refresh && attempt < retryAttempts; attempt++) {
       await this.refresh()
-      left = await compareAll(this.overlay, paths, this.oracle)
+      left = await compareLookups(this.overlay, paths, this.oracle)
       if (left.length === 0) break
     }
     await this.report({ paths: new Set(paths), listings: new Set() }, left)

@@ -4,10 +4,9 @@ import type { Examination } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
 import { type StaleListing, staleListings } from '../coherence/listing.js'
 import type { Oracle } from '../coherence/oracle.js'
-import { compareAll } from '../coherence/verify.js'
-import { isSyscallError } from '../errors.js'
-import { native } from '../native.js'
-import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
+import { movedPins } from '../coherence/pinned.js'
+import { compareAll, compareLookups } from '../coherence/verify.js'
+import type { Holder, OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { Budget } from './budget.js'
 
 /** What a look found. */
@@ -17,6 +16,10 @@ export interface Look {
   entries: StaleEntry[]
   /** Held listings that are stale, and may be cured by a nudge. */
   listings: StaleListing[]
+  /** What is held where it is now, perhaps with other layers. */
+  cached: ByteString[]
+  /** Who holds what, when that was asked. */
+  holders: Holder[] | null
 }
 
 /**
@@ -25,7 +28,10 @@ export interface Look {
  */
 export class HeldLooks {
   private everything = false
-  private readonly moved = new Set<ByteString>()
+  private readonly renamed = new Set<ByteString>()
+  private lookups = new Set<ByteString>()
+  /** Where held directories were when they were last searched, and who holds them. */
+  moved: ReadonlyMap<ByteString, Holder[]> = new Map()
   private directories = new Map<ByteString, Set<ByteString>>()
   private readonly listingBudget: Budget
   private readonly searchBudget: Budget
@@ -41,7 +47,7 @@ export class HeldLooks {
 
   add(found: Examination): void {
     if (found.unknownReason !== '' || found.movedDirectories.length > 0) this.everything = true
-    for (const path of found.movedDirectories) this.moved.add(path)
+    for (const path of found.movedDirectories) this.renamed.add(path)
     for (const [directory, names] of found.cachedDirectories) {
       const known = this.directories.get(directory)
       if (names.length === 0 || known?.size === 0) this.directories.set(directory, new Set())
@@ -50,17 +56,23 @@ export class HeldLooks {
     }
   }
 
+  /** Directories that may answer with layers of long ago, below which something changed. */
+  addLookups(paths: ByteString[]): void {
+    for (const path of paths) this.lookups.add(path)
+  }
+
   addEverything(): void {
     this.everything = true
   }
 
   get isEmpty(): boolean {
-    return !this.everything && this.directories.size === 0
+    return !this.everything && this.directories.size === 0 && this.lookups.size === 0
   }
 
   /** Milliseconds until a look may begin; 0 for now. Only meaningful when there is one to make. */
   waitMs(): number {
-    const listing = this.directories.size > 0 ? this.listingBudget.waitMs() : Number.POSITIVE_INFINITY
+    const listing =
+      this.directories.size + this.lookups.size > 0 ? this.listingBudget.waitMs() : Number.POSITIVE_INFINITY
     const search = this.everything ? this.searchBudget.waitMs() : Number.POSITIVE_INFINITY
     return Math.min(listing, search)
   }
@@ -71,11 +83,17 @@ export class HeldLooks {
 
   /** Makes the looks whose budget allows it. */
   async look(): Promise<Look> {
-    const look: Look = { checked: { paths: new Set(), listings: new Set() }, entries: [], listings: [] }
+    const checked = { paths: new Set<ByteString>(), listings: new Set<ByteString>() }
+    const look: Look = { checked, entries: [], listings: [], cached: [], holders: null }
     if (this.directories.size > 0 && this.listingBudget.waitMs() === 0) {
       const directories = new Map([...this.directories].map(([directory, names]) => [directory, [...names]]))
       this.directories = new Map()
       await charged(this.listingBudget, () => this.list(directories, look))
+    }
+    if (this.lookups.size > 0 && this.listingBudget.waitMs() === 0) {
+      const paths = this.lookups
+      this.lookups = new Set()
+      await charged(this.listingBudget, () => this.lookUp(paths, look))
     }
     if (this.everything && this.searchBudget.waitMs() === 0) {
       this.everything = false
@@ -90,39 +108,24 @@ export class HeldLooks {
     for (const directory of checked) look.checked.listings.add(directory)
   }
 
-  /**
-   * A directory that is held stays the same inode of the overlay when it is renamed below: the look-up at its new
-   * place moves the dentry there with the layers that it merged before, or fails with ESTALE. False: ESTALE.
-   */
-  private async lookUp(path: ByteString): Promise<boolean> {
-    try {
-      await native.statAt(this.overlay.lane, this.overlay.root, path)
-      return true
-    } catch (error) {
-      if (isSyscallError(error, 'ESTALE')) return false
-      if (isSyscallError(error)) return true
-      throw error
-    }
+  private async lookUp(paths: Iterable<ByteString>, look: Look): Promise<void> {
+    look.entries.push(...(await compareLookups(this.overlay, paths, this.oracle)))
+    for (const path of paths) look.checked.paths.add(path)
   }
 
   /** Everything that a process has open: the only listings that can be held, the only dentries that can be pinned. */
   private async search(look: Look): Promise<void> {
     const { holders } = await findHolders(this.overlay)
-    const moved = [...this.moved]
-    this.moved.clear()
+    look.holders = holders
+    const renamed = [...this.renamed]
+    this.renamed.clear()
     if (holders.length === 0) return
-    const paths = new Set(holders.map((holder) => holder.path))
-    for (const path of moved) {
-      if (await this.lookUp(path)) paths.add(path)
-      else
-        look.entries.push({
-          path,
-          kind: 'replaced',
-          detail: 'live answers ESTALE: a held directory came here',
-        })
-      look.checked.paths.add(path)
-    }
-    const entries = await compareAll(this.overlay, paths, this.oracle)
+    this.moved = await movedPins(this.overlay, holders, renamed)
+    const moved = new Set([...renamed, ...this.moved.keys()])
+    const paths = new Set(holders.map((holder) => holder.path).filter((path) => !moved.has(path)))
+    await this.lookUp(moved, look)
+    look.cached.push(...this.moved.keys())
+    const entries = await compareAll(this.overlay, paths, this.oracle, 'names')
     for (const path of paths) look.checked.paths.add(path)
     const open = holders.filter((holder) => holder.directory && holder.via === 'fd')
     await this.list(new Map(open.map((holder) => [holder.path, []])), look)

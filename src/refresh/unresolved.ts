@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { readlink } from 'node:fs/promises'
-import { type ByteString, split } from '../bytes.js'
+import type { ByteString } from '../bytes.js'
+import { procLink } from '../coherence/holders.js'
 import type { Holder, StaleEntry } from '../overlay/types.js'
+import { attribute, type Holding } from './attribution.js'
+import { Suspects } from './suspects.js'
 
 /** Something that stays stale although it was refreshed, and who keeps it so. */
 export interface Unresolved extends StaleEntry {
@@ -30,6 +33,7 @@ const youngLooks = 16
 
 /** Staleness that is held, until who holds it lets go. */
 export class UnresolvedStaleness {
+  readonly suspects = new Suspects()
   private readonly entries = new Map<string, Unresolved>()
   private pins: { link: string; target: string }[] = []
   private delayMs = firstRetryMs
@@ -41,7 +45,7 @@ export class UnresolvedStaleness {
   constructor(private readonly retry: (letGo: boolean) => void) {}
 
   get isEmpty(): boolean {
-    return this.entries.size === 0
+    return this.entries.size === 0 && this.suspects.isEmpty
   }
 
   list(): Unresolved[] {
@@ -54,10 +58,9 @@ export class UnresolvedStaleness {
 
   /**
    * Replaces what is known about what was `checked` by `entries`.
-   *
    * @returns entries that were not known before
    */
-  async update(checked: Checked, entries: StaleEntry[], holders: Holder[]): Promise<Unresolved[]> {
+  async update(checked: Checked, entries: StaleEntry[], holding: Holding): Promise<Unresolved[]> {
     const before = new Map(this.entries)
     for (const [key, entry] of before) {
       const { path, causes } = entry
@@ -66,14 +69,16 @@ export class UnresolvedStaleness {
     }
     const added: Unresolved[] = []
     for (const entry of entries) {
-      const { path, holders: pins } = attribute(entry.path, holders)
+      const { path, holders: pins } = attribute(entry.path, holding)
       const key = `${entry.kind} ${path}`
       const known = this.entries.get(key) ?? before.get(key)
       const causes = new Set([...(this.entries.get(key)?.causes ?? []), entry.path])
       const unresolved = { ...entry, path, causes, sinceMs: known?.sinceMs ?? Date.now(), holders: pins }
       this.entries.set(key, unresolved)
+      this.suspects.add([path, entry.path])
       if (known === undefined) added.push(unresolved)
     }
+    this.suspects.attribute(holding)
     await this.remember()
     if (added.length > 0) {
       this.delayMs = firstRetryMs
@@ -86,10 +91,12 @@ export class UnresolvedStaleness {
   close(): void {
     if (this.timer !== null) clearTimeout(this.timer)
     this.entries.clear()
+    this.suspects.clear()
   }
 
   private async remember(): Promise<void> {
-    const links = new Set(this.list().flatMap((entry) => entry.holders.map(procLink)))
+    const holders = [...this.list().flatMap((entry) => entry.holders), ...this.suspects.holders()]
+    const links = new Set(holders.map(procLink))
     this.pins = []
     for (const link of links) {
       const target = await readlink(link, 'latin1').catch(() => null)
@@ -113,11 +120,20 @@ export class UnresolvedStaleness {
 
   private async look(): Promise<void> {
     const held = (await this.everyPinHolds()) && this.pins.length > 0
+    const young = ++this.looks <= youngLooks
+    if (this.entries.size === 0) this.lookAtSuspects(held, young)
     // What is held can become right in another way, for example by a change through the overlay.
     // A pin may also be a reader that comes again and again, below a directory that is held: at first refresh anyway.
-    const young = ++this.looks <= youngLooks
-    if (!held || young || this.looks % looksPerComparison === 0) this.retry(!held || young)
+    else if (!held || young || this.looks % looksPerComparison === 0) this.retry(!held || young)
     else this.schedule()
+  }
+
+  /** Nothing looks wrong, and what changes is compared when it changes: all that matters is when they let go. */
+  private lookAtSuspects(held: boolean, young: boolean): void {
+    if (held) this.schedule()
+    else if (this.pins.length > 0 || young) this.retry(true)
+    // Nobody holds them, and every refresh found them cached again: they are read all the time.
+    else this.suspects.clear()
   }
 
   private async everyPinHolds(): Promise<boolean> {
@@ -126,27 +142,4 @@ export class UnresolvedStaleness {
     }
     return true
   }
-}
-
-/**
- * Who pins what is stale at `path`: who holds it or something below it (a dentry pins its parents), else who holds
- * the nearest directory above, which keeps the layers that it merged when it was looked up. That one is named then.
- */
-function attribute(path: ByteString, holders: Holder[]): { path: ByteString; holders: Holder[] } {
-  const inside = `${path}/`
-  const pins = holders.filter(
-    (holder) => path === '' || holder.path === path || holder.path.startsWith(inside),
-  )
-  if (pins.length > 0) return { path, holders: pins }
-  for (let { directory } = split(path); directory !== ''; { directory } = split(directory)) {
-    const above = holders.filter((holder) => holder.path === directory)
-    if (above.length > 0) return { path: directory, holders: above }
-  }
-  // A held directory that was renamed below keeps its new place from being looked up.
-  return { path, holders: holders.filter((holder) => holder.directory) }
-}
-
-function procLink(holder: Holder): string {
-  if (holder.via === 'fd') return `/proc/${holder.pid}/fd/${holder.fd}`
-  return holder.via === 'map' ? `/proc/${holder.pid}/exe` : `/proc/${holder.pid}/${holder.via}`
 }

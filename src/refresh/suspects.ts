@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+import { type ByteString, split } from '../bytes.js'
+import { Cached, native } from '../native.js'
+import type { Holder, OpenOverlay } from '../overlay/types.js'
+import type { LowerChanges } from '../watch/changes.js'
+import { type Holding, isAtOrBelow, pinsOf } from './attribution.js'
+
+/**
+ * What a refresh did not drop: its layers may be those that it merged long ago, also while nothing looks wrong,
+ * and a later change below it can show that. Each is remembered until a refresh does drop it.
+ */
+export class Suspects {
+  private readonly pins = new Map<ByteString, Holder[]>()
+
+  get isEmpty(): boolean {
+    return this.pins.size === 0
+  }
+
+  add(paths: Iterable<ByteString>): void {
+    for (const path of paths) if (path !== '' && !this.pins.has(path)) this.pins.set(path, [])
+  }
+
+  clear(): void {
+    this.pins.clear()
+  }
+
+  holders(): Holder[] {
+    return [...this.pins.values()].flat()
+  }
+
+  attribute(holding: Holding): void {
+    for (const path of this.pins.keys()) this.pins.set(path, pinsOf(path, holding))
+  }
+
+  /** Those that a change lies below. */
+  touchedBy(changes: LowerChanges): ByteString[] {
+    const paths = [...this.pins.keys()]
+    if (paths.length === 0 || changes.dirtyReason !== '') return paths
+    const directories = [...changes.directories.keys(), ...changes.dirtyDirectories]
+    return paths.filter((path) => directories.some((directory) => isAtOrBelow(directory, path)))
+  }
+
+  /** After a refresh: what is not cached is not held any more. */
+  dropForgotten(overlay: OpenOverlay): void {
+    for (const path of this.pins.keys()) {
+      const { directory, name } = split(path)
+      if (native.probeCached(overlay.root, directory, [name])[0] === Cached.none) this.pins.delete(path)
+    }
+  }
+}
