@@ -19,7 +19,7 @@ import { Holders } from './random/holders.js'
 import { operate, type Stage } from './random/operations.js'
 import { Seeded } from './random/seeded.js'
 
-const seed = Number(process.env.LOWERWATCH_RANDOM_SEED ?? 1)
+const seed = Number(process.env.LOWERWATCH_RANDOM_SEED ?? Date.now() % 2 ** 31)
 const operations = Number(process.env.LOWERWATCH_RANDOM_OPS ?? 1_500)
 const betweenQuiet = 50
 /** How long a holder's release may take to be noticed. */
