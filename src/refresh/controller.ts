@@ -67,7 +67,7 @@ export class OverlayController implements ChangeSink {
     private readonly events: ControllerEvents,
   ) {
     this.budget = new Budget(policy.refreshShare)
-    this.held = new HeldLooks(overlay, this.oracle, policy.refreshShare)
+    this.held = new HeldLooks(overlay, this.oracle, policy.refreshShare, () => this.flush())
     this.unresolved = new UnresolvedStaleness((letGo) => {
       this.retry = true
       this.letGo ||= letGo
@@ -123,7 +123,7 @@ export class OverlayController implements ChangeSink {
   async settled(): Promise<void> {
     await this.unresolved.lookNow()
     while (this.round !== null || (!this.held.isEmpty && !this.closed)) {
-      if (this.round === null) await new Promise((resolve) => setTimeout(resolve, this.held.waitMs()))
+      if (this.round === null) await this.held.ready()
       this.flush()
       await this.round
     }
@@ -134,6 +134,7 @@ export class OverlayController implements ChangeSink {
     this.unresolved.close()
     for (const timer of [this.failureTimer, this.lookTimer]) if (timer !== null) clearTimeout(timer)
     await this.settled()
+    if (this.held.isSearching) await this.held.ready()
     await this.dropOracle()
     this.overlay.close()
   }
@@ -228,7 +229,7 @@ export class OverlayController implements ChangeSink {
   }
 
   private lookLater(): void {
-    if (this.held.isEmpty || this.closed || this.lookTimer !== null) return
+    if (this.held.isEmpty || this.held.isSearching || this.closed || this.lookTimer !== null) return
     this.lookTimer = setTimeout(() => {
       this.lookTimer = null
       this.flush()

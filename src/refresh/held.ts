@@ -30,6 +30,9 @@ export class HeldLooks {
   private everything = false
   private readonly renamed = new Set<ByteString>()
   private lookups = new Set<ByteString>()
+  private searching: Promise<void> | null = null
+  /** What the last search found, until it has been compared; or why it failed. */
+  private found: { holders: Holder[]; renamed: ByteString[] } | { error: unknown } | null = null
   /** Where held directories were when they were last searched, and who holds them. */
   moved: ReadonlyMap<ByteString, Holder[]> = new Map()
   private directories = new Map<ByteString, Set<ByteString>>()
@@ -40,6 +43,7 @@ export class HeldLooks {
     private readonly overlay: OpenOverlay,
     private readonly oracle: () => Promise<Oracle>,
     share: number,
+    private readonly searched: () => void,
   ) {
     this.listingBudget = new Budget(share)
     this.searchBudget = new Budget(share)
@@ -66,14 +70,22 @@ export class HeldLooks {
   }
 
   get isEmpty(): boolean {
+    if (this.searching !== null || this.found !== null) return false
     return !this.everything && this.directories.size === 0 && this.lookups.size === 0
+  }
+
+  /** Then the end of the search is what to wait for. */
+  get isSearching(): boolean {
+    return this.searching !== null
   }
 
   /** Milliseconds until a look may begin; 0 for now. Only meaningful when there is one to make. */
   waitMs(): number {
     const listing =
       this.directories.size + this.lookups.size > 0 ? this.listingBudget.waitMs() : Number.POSITIVE_INFINITY
-    const search = this.everything ? this.searchBudget.waitMs() : Number.POSITIVE_INFINITY
+    if (this.found !== null) return 0
+    const search =
+      this.everything && this.searching === null ? this.searchBudget.waitMs() : Number.POSITIVE_INFINITY
     return Math.min(listing, search)
   }
 
@@ -95,11 +107,37 @@ export class HeldLooks {
       this.lookups = new Set()
       await charged(this.listingBudget, () => this.lookUp(paths, look))
     }
-    if (this.everything && this.searchBudget.waitMs() === 0) {
-      this.everything = false
-      await charged(this.searchBudget, () => this.search(look))
-    }
+    if (this.everything && this.searching === null && this.searchBudget.waitMs() === 0) this.beginSearch()
+    const { found } = this
+    this.found = null
+    if (found !== null && 'error' in found) throw found.error
+    if (found !== null)
+      await charged(this.searchBudget, () => this.compare(found.holders, found.renamed, look))
     return look
+  }
+
+  /** Resolves when a look can be made. */
+  async ready(): Promise<void> {
+    if (this.searching !== null) await this.searching
+    else await new Promise((resolve) => setTimeout(resolve, this.waitMs()))
+  }
+
+  /** Processes are many: changes are served meanwhile. One that holds a thing after this was told has it afresh. */
+  private beginSearch(): void {
+    this.everything = false
+    const renamed = [...this.renamed]
+    this.renamed.clear()
+    this.searching = charged(this.searchBudget, async () => {
+      try {
+        const { holders } = await findHolders(this.overlay)
+        this.found = { holders, renamed }
+      } catch (error) {
+        this.found = { error }
+      }
+    }).finally(() => {
+      this.searching = null
+      this.searched()
+    })
   }
 
   private async list(directories: Map<ByteString, ByteString[]>, look: Look): Promise<void> {
@@ -114,11 +152,8 @@ export class HeldLooks {
   }
 
   /** Everything that a process has open: the only listings that can be held, the only dentries that can be pinned. */
-  private async search(look: Look): Promise<void> {
-    const { holders } = await findHolders(this.overlay)
+  private async compare(holders: Holder[], renamed: ByteString[], look: Look): Promise<void> {
     look.holders = holders
-    const renamed = [...this.renamed]
-    this.renamed.clear()
     if (holders.length === 0) return
     this.moved = await movedPins(this.overlay, holders, renamed)
     const moved = new Set([...renamed, ...this.moved.keys()])
