@@ -182,6 +182,16 @@ export interface Mounts {
    * Returns nanoseconds spent.
    */
   reconfigure(lane: Lane, overlay: Handle, options: { readOnly: boolean }): Promise<number>
+  /**
+   * OVL_IOC_INVALIDATE (kernel-patches/) on directories of an overlay: what is cached of them is verified before it is
+   * used again. `subtree`: with everything below. Directories that are gone are left out.
+   */
+  invalidate(
+    lane: Lane,
+    overlay: Handle,
+    directories: ByteString[],
+    options: { subtree: boolean },
+  ): Promise<void>
   /** move_mount(2) of a detached mount on `path`; `beneath`: MOVE_MOUNT_BENEATH (6.5), below what is mounted there. */
   attachMount(lane: Lane, mount: Handle, path: ByteString, options: { beneath: boolean }): Promise<void>
   /** umount2(2) UMOUNT_NOFOLLOW | MNT_DETACH of the topmost mount at `path`. */

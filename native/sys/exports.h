@@ -19,6 +19,7 @@ void ExportLockFile(Napi::Env env, Napi::Object exports);
 void ExportMountTable(Napi::Env env, Napi::Object exports);
 void ExportMountApi(Napi::Env env, Napi::Object exports);
 void ExportFreshOverlay(Napi::Env env, Napi::Object exports);
+void ExportInvalidate(Napi::Env env, Napi::Object exports);
 void ExportMountWatch(Napi::Env env, Napi::Object exports);
 
 void ExportProbe(Napi::Env env, Napi::Object exports);

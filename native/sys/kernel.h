@@ -7,6 +7,7 @@
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sys/fanotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -27,6 +28,15 @@
 #endif
 #ifndef MOVE_MOUNT_BENEATH
 #define MOVE_MOUNT_BENEATH 0x200  // Linux 6.5
+#endif
+
+#ifndef OVL_IOC_INVALIDATE
+#define OVL_INVALIDATE_SUBTREE 1
+struct ovl_invalidate {
+  uint64_t flags;
+  uint64_t reserved;
+};
+#define OVL_IOC_INVALIDATE _IOW('O', 0xF0, struct ovl_invalidate)
 #endif
 
 #ifndef FAN_REPORT_MNT

@@ -7,6 +7,7 @@ namespace lowerwatch {
 void ExportMounts(Napi::Env env, Napi::Object exports) {
   ExportMountTable(env, exports);
   ExportMountApi(env, exports);
+  ExportInvalidate(env, exports);
   ExportFreshOverlay(env, exports);
   ExportMountWatch(env, exports);
 }

@@ -6,10 +6,10 @@ import { discoverOverlays } from '../overlay/discover.js'
 import { type OpenOptions, openOverlay, scanForRedirects } from '../overlay/open.js'
 import type { OpenLayer, OpenOverlay, OverlayDescription } from '../overlay/types.js'
 import { OverlayController } from '../refresh/controller.js'
+import { kernelFollows, lowerChangesMode, proveFollowing } from '../refresh/lower-changes.js'
 import type { RefreshPolicy } from '../refresh/policy.js'
-import { remount } from '../refresh/remount.js'
 import type { LowerChanges } from '../watch/changes.js'
-import { ChangeStream, type OverlayWatch } from '../watch/stream.js'
+import { ChangeStream, OverlayWatch } from '../watch/stream.js'
 import { forwardedChanges } from './forward.js'
 import { lockOverlay } from './lock.js'
 import type { Logger } from './log.js'
@@ -97,10 +97,14 @@ export class OverlayManager {
     const present = new Map((await discoverOverlays(this.lane)).map((found) => [found.device, found]))
     for (const [device, { controller }] of this.managed) {
       const description = present.get(device)
+      const mode = lowerChangesMode(controller.overlay.description)
       if (description === undefined) {
         const { mountPoint } = controller.overlay.description.mounts[0]!
         await this.release(device)
         this.log.info({ overlay: display(mountPoint), device }, 'overlay is gone')
+      } else if (lowerChangesMode(description) !== mode) {
+        // Reconfigured: taken again, by the rung that it has now.
+        await this.release(device)
       } else {
         controller.overlay.description.mounts = description.mounts
       }
@@ -137,21 +141,37 @@ export class OverlayManager {
     }
   }
 
+  /** What the kernel keeps coherent is watched all the same for an overlay above it that has to be told. */
+  private async watchFor(device: string): Promise<void> {
+    const inner = this.managed.get(device)
+    if (inner === undefined || inner.watch.ids.length > 0) return
+    inner.watch = await this.stream.watch(inner.controller.overlay, inner.controller)
+  }
+
   private async serve(overlay: OpenOverlay, settings: OverlaySettings): Promise<void> {
     const { device, mounts } = overlay.description
     const name = display(mounts[0]!.mountPoint)
     let lock: Handle | null = null
     try {
       lock = await lockOverlay(device, name)
-      const controller = new OverlayController(overlay, settings.policy, {
-        log: (level, message, fields = {}) => this.log[level]({ overlay: name, ...fields }, message),
+      const follows = await this.kernelFollows(overlay, name)
+      const events = {
+        log: (level: 'debug' | 'info' | 'warn', message: string, fields: Record<string, unknown> = {}) =>
+          this.log[level]({ overlay: name, ...fields }, message),
         beforeRefresh: () => this.forgetAbove(device),
-        served: (changes) => this.forward(device, changes),
+        served: (changes: LowerChanges) => this.forward(device, changes),
         swapped: () => void this.sync(),
-      })
+      }
+      const controller = new OverlayController(overlay, settings.policy, events, follows)
+      // A vanish policy acts on events, which the kernel keeps to itself.
+      if (follows && settings.policy.onVanish === 'keep') {
+        this.managed.set(device, { settings, controller, watch: new OverlayWatch(this.stream), lock })
+        return
+      }
+      for (const { nested } of overlay.layers) if (nested !== null) await this.watchFor(nested.device)
       const watch = await this.stream.watch(overlay, controller)
       try {
-        await remount(overlay)
+        await controller.start()
       } catch (error) {
         await watch.close()
         throw isSyscallError(error, 'EPERM') ? notPermitted(name, error) : error
@@ -164,6 +184,16 @@ export class OverlayManager {
       overlay.close()
       throw error
     }
+  }
+
+  /** Rung "kernel": tried before it is trusted. */
+  private async kernelFollows(overlay: OpenOverlay, name: string): Promise<boolean> {
+    const mode = lowerChangesMode(overlay.description)
+    if (mode === null || !kernelFollows(overlay.description)) return false
+    const reason = await proveFollowing(overlay.lane, mode).catch((error) => `not tried: ${String(error)}`)
+    if (reason !== '') this.log.warn({ overlay: name }, `the kernel is not trusted to follow: ${reason}`)
+    else this.log.info({ overlay: name }, `the kernel follows (lower_changes=${mode}), nothing is watched`)
+    return reason === ''
   }
 
   /**
@@ -204,6 +234,7 @@ export class OverlayManager {
 
   private forward(device: string, changes: LowerChanges): void {
     for (const { controller } of this.managed.values()) {
+      if (controller.follows) continue
       for (const layer of controller.overlay.layers) {
         if (layer.nested?.device === device) void this.forwardTo(controller, layer, changes)
       }

@@ -40,7 +40,10 @@ export function freshOverlayOf(
     lower,
     dataOnly: layerPaths(overlay, 'data', description.dataOnly),
     upper: null,
-    options: description.options.filter(([name, value]) => isLegal(name, value)),
+    options: description.options.filter(
+      // What is looked at once needs to follow nothing.
+      ([name, value]) => isLegal(name, value) && (purpose === 'swap' || name !== 'lower_changes'),
+    ),
     mountAttributes: purpose === 'swap' ? attributesOf(flags) : MOUNT_ATTR_RDONLY,
     readOnly: true,
   }

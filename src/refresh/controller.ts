@@ -12,6 +12,8 @@ import { type LowerChanges, PendingChanges } from '../watch/changes.js'
 import type { ChangeSink } from '../watch/stream.js'
 import { Budget } from './budget.js'
 import { HeldLooks } from './held.js'
+import { invalidate } from './invalidate.js'
+import { lowerChangesMode } from './lower-changes.js'
 import { nudge } from './nudge.js'
 import type { RefreshPolicy } from './policy.js'
 import { remount } from './remount.js'
@@ -53,6 +55,8 @@ export class OverlayController implements ChangeSink {
     return this.freshMount
   }
   private closed = false
+  /** Rung "invalidate". */
+  private readonly byInvalidation: boolean
   /** What is unresolved must be looked at again; and refreshed first, when a holder has let go. */
   private retry = false
   private letGo = false
@@ -65,7 +69,10 @@ export class OverlayController implements ChangeSink {
     readonly overlay: OpenOverlay,
     readonly policy: RefreshPolicy,
     private readonly events: ControllerEvents,
+    /** Rung "kernel": nothing to refresh. */
+    readonly follows: boolean,
   ) {
+    this.byInvalidation = lowerChangesMode(overlay.description) === 'manual'
     this.budget = new Budget(policy.refreshShare)
     this.held = new HeldLooks(overlay, this.oracle, policy.refreshShare, () => this.flush())
     this.unresolved = new UnresolvedStaleness((letGo) => {
@@ -92,8 +99,14 @@ export class OverlayController implements ChangeSink {
     await (await this.freshMount)?.forget()
   }
 
+  /** Everything may have changed before the watch. */
+  async start(): Promise<void> {
+    await this.forgetChanged(null)
+  }
+
   /** Looks for what holders have kept stale since before the watch. */
   async lookForHeld(): Promise<void> {
+    if (this.byInvalidation) return
     this.held.addEverything()
     this.flush()
     await this.settled()
@@ -172,25 +185,31 @@ export class OverlayController implements ChangeSink {
   private async serve(changes: LowerChanges): Promise<void> {
     if (changes.layerGone) this.sayOnce('warn', 'a lower layer was removed or unmounted')
     const found = await examine(this.overlay, changes)
+    if (this.follows) return this.applyVanish()
     const needed = found.stale.length > 0 || found.unknownReason !== ''
-    if (needed) {
+    const changed = this.byInvalidation ? changedDirectories(found) : null
+    if (needed || (changed !== null && changed.length > 0)) {
       if (found.unknownReason !== '') this.sayOnce('info', `refreshing without names: ${found.unknownReason}`)
-      await this.refresh()
+      await this.refresh(changed)
       this.statistics.addLatency(Number(native.monotonicNs() - changes.sinceNs) / 1e6)
     } else {
       this.statistics.refreshesAvoided++
     }
     this.held.addLookups(this.unresolved.suspects.touchedBy(changes))
-    await this.verify(found)
+    await this.verify(found, changed)
     await this.applyVanish()
   }
 
-  /** The rungs that make names go away: remount, else drop-caches when that is allowed. */
-  private async refresh(): Promise<void> {
+  /**
+   * The rungs that make names go away: invalidate or remount, else drop-caches when that is allowed.
+   *
+   * @param changed - The directories that matter to the rung invalidate; null: all
+   */
+  private async refresh(changed: ByteString[] | null = null): Promise<void> {
     await this.turn()
     this.statistics.refreshes++
     try {
-      await this.remount()
+      await this.forgetChanged(changed)
     } catch (error) {
       if (!this.policy.dropCaches || !isSyscallError(error)) throw error
       this.sayOnce('warn', `rung remount failed (${error.message}), falling to drop-caches`)
@@ -201,6 +220,12 @@ export class OverlayController implements ChangeSink {
     }
   }
 
+  private async forgetChanged(changed: ByteString[] | null): Promise<void> {
+    if (!this.byInvalidation) return this.remount()
+    await this.events.beforeRefresh()
+    this.charge(await invalidate(this.overlay, changed))
+  }
+
   private async remount(): Promise<void> {
     await this.events.beforeRefresh()
     this.charge((await remount(this.overlay)) / 1e6)
@@ -208,10 +233,11 @@ export class OverlayController implements ChangeSink {
   }
 
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
-  private async verify(found: Examination): Promise<void> {
-    this.held.add(found)
+  private async verify(found: Examination, changed: ByteString[] | null): Promise<void> {
+    // The kernel verifies what is held as well, once it is told.
+    if (!this.byInvalidation) this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
-    const again = () => this.remount()
+    const again = () => this.forgetChanged(changed)
     const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
     this.unresolved.suspects.add(cached)
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
@@ -331,4 +357,10 @@ export class OverlayController implements ChangeSink {
     this.said.add(message)
     this.events.log(level, message)
   }
+}
+
+/** Directories that are cached, and in which something changed; null: any. */
+function changedDirectories(found: Examination): ByteString[] | null {
+  if (found.unknownReason !== '') return null
+  return [...new Set([...found.cachedDirectories.keys(), ...found.stale.map(({ directory }) => directory)])]
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import { native } from '../native.js'
 import type { OpenOverlay } from '../overlay/types.js'
+import { type LowerChangesMode, lowerChangesMode } from './lower-changes.js'
 import type { RefreshPolicy } from './policy.js'
 import { refuseSwap } from './swap.js'
 
@@ -14,13 +15,13 @@ export interface Rung {
 
 /** The refresh ladder of one overlay, best rung first. */
 export async function ladder(overlay: OpenOverlay, policy: RefreshPolicy): Promise<Rung[]> {
-  const unpatched = patchedReason(overlay)
+  const mode = lowerChangesMode(overlay.description)
   const admin = native.capabilities().includes('CAP_SYS_ADMIN') ? '' : 'needs CAP_SYS_ADMIN'
   const readOnly = overlay.description.upper === null
   const swapReason = policy.swap === 'never' ? 'switched off' : admin || (await refuseSwap(overlay))
   return [
-    { name: 'kernel', unavailable: unpatched },
-    { name: 'invalidate', unavailable: unpatched },
+    { name: 'kernel', unavailable: followingReason(mode) },
+    { name: 'invalidate', unavailable: invalidateReason(mode) || admin },
     { name: 'remount', unavailable: admin },
     { name: 'nudge', unavailable: nudgeReason(readOnly, policy) },
     { name: 'swap', unavailable: swapReason },
@@ -28,11 +29,15 @@ export async function ladder(overlay: OpenOverlay, policy: RefreshPolicy): Promi
   ]
 }
 
-/** The patched overlayfs shows its option in the mount table when it is on. */
-function patchedReason(overlay: OpenOverlay): string {
-  const mode = overlay.description.options.find(([name]) => name === 'lower_changes')?.[1] ?? null
+function followingReason(mode: LowerChangesMode | null): string {
   if (mode === null) return 'this overlayfs has no lower_changes option'
-  return `lower_changes=${mode} is not used yet`
+  if (mode === 'off') return 'lower_changes is off: mount -o remount,lower_changes=notify'
+  return mode === 'manual' ? 'lower_changes=manual leaves it to others' : ''
+}
+
+function invalidateReason(mode: LowerChangesMode | null): string {
+  if (mode === null) return 'this overlayfs has no lower_changes option'
+  return mode === 'manual' ? '' : `needs lower_changes=manual, it is ${mode}`
 }
 
 function nudgeReason(readOnly: boolean, policy: RefreshPolicy): string {

@@ -7,6 +7,7 @@ import { Oracle } from '../coherence/oracle.js'
 import { LowerwatchError } from '../errors.js'
 import { native } from '../native.js'
 import type { Holder, OpenOverlay, StaleEntry } from '../overlay/types.js'
+import { invalidate } from './invalidate.js'
 import { ladder, type RungName } from './ladder.js'
 import { nudge } from './nudge.js'
 import { defaultPolicy, type RefreshPolicy } from './policy.js'
@@ -26,7 +27,7 @@ export interface RefreshReport {
 }
 
 /** Rungs that a person may name. */
-export const strategies: readonly RungName[] = ['remount', 'nudge', 'swap', 'drop-caches']
+export const strategies: readonly RungName[] = ['invalidate', 'remount', 'nudge', 'swap', 'drop-caches']
 
 /**
  * One refresh, verified: check, refresh by the ladder (or by the one rung that was named), check again.
@@ -52,7 +53,7 @@ export async function refreshOnce(
   let left = before
   for (const rung of rungs) {
     if (rung.unavailable !== '' || (named !== undefined && rung.name !== named.name)) continue
-    if (named === undefined && !cures(rung.name, left)) continue
+    if (named === undefined && used.length > 0 && !cures(rung.name, left)) continue
     used.push(rung.name)
     if (options.dryRun) continue
     await climb(rung.name, overlay, policy, left)
@@ -71,10 +72,9 @@ export async function refreshOnce(
   }
 }
 
+/** Without a finding the first rung still runs: ghosts that nobody names cannot be seen. */
 function cures(rung: RungName, stale: StaleEntry[]): boolean {
-  if (rung === 'nudge') return stale.some((entry) => entry.kind === 'listing')
-  // Without a finding the first rung still runs: ghosts that nobody names cannot be seen.
-  return rung === 'remount' || stale.length > 0
+  return rung === 'nudge' ? stale.some((entry) => entry.kind === 'listing') : stale.length > 0
 }
 
 async function climb(
@@ -84,6 +84,7 @@ async function climb(
   stale: StaleEntry[],
 ): Promise<void> {
   if (rung === 'remount') await remount(overlay)
+  else if (rung === 'invalidate') await invalidate(overlay, null)
   else if (rung === 'nudge') await nudgeAll(overlay, policy, stale)
   else if (rung === 'drop-caches') await native.dropCaches(overlay.lane)
   else if (rung === 'swap') {

@@ -33,7 +33,9 @@ export function narrowOptions(layer: OpenLayer): LayerOptions {
  * @param share - Of wall time, for refreshes of this overlay
  */
 export function reflexOf(overlay: OpenOverlay, share: number): Pick<LayerOptions, 'reflex'> {
-  if (overlay.layers.some((layer) => layer.revalidates)) return {}
+  // A patched overlayfs is told, by directory; it drops nothing.
+  const told = overlay.description.options.some(([name]) => name === 'lower_changes')
+  if (told || overlay.layers.some((layer) => layer.revalidates)) return {}
   const watched = overlay.layers.filter((layer) => layer.role !== 'upper').length
   const upper = overlay.layers.find((layer) => layer.role === 'upper')?.root ?? null
   return { reflex: { overlay: overlay.root, upper, share: share / watched } }

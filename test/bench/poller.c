@@ -141,6 +141,8 @@ static void Gap(long us) {
 }
 
 int main(int argc, char **argv) {
+  // A benchmark that is killed leaves nothing behind.
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (argc != 7) {
     fprintf(stderr, "usage: poller KIND OVERLAY LOWER ROUNDS TIMEOUT_MS GAP_US\n");
     return 2;

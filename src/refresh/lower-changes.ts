@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+import { existsSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fromText } from '../bytes.js'
+import { LowerwatchError } from '../errors.js'
+import { type Lane, native } from '../native.js'
+import type { OverlayDescription } from '../overlay/types.js'
+
+/** What a patched overlayfs (kernel-patches/) does for a mount: its option `lower_changes`. */
+export type LowerChangesMode = 'off' | 'manual' | 'notify' | 'reval'
+
+const parameter = '/sys/module/overlay/parameters/lower_changes'
+const mountAttrReadOnly = 0x1
+
+/** Null where overlayfs has no such option. `off` is not printed in the mount table. */
+export function lowerChangesMode(description: OverlayDescription): LowerChangesMode | null {
+  const value = description.options.find(([name]) => name === 'lower_changes')?.[1] ?? null
+  if (value === 'manual' || value === 'notify' || value === 'reval') return value
+  return existsSync(parameter) ? 'off' : null
+}
+
+/** The kernel keeps the overlay coherent by itself. */
+export function kernelFollows(description: OverlayDescription): boolean {
+  const mode = lowerChangesMode(description)
+  return mode === 'notify' || mode === 'reval'
+}
+
+/**
+ * Tries what the mount table promises, on a private overlay of two temporary directories: a name that was looked up
+ * and did not exist, and then does.
+ *
+ * @returns '' when the kernel follows; else what it did instead
+ */
+export async function proveFollowing(lane: Lane, mode: LowerChangesMode): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'lowerwatch-'))
+  try {
+    const lower = await Promise.all(['a', 'b'].map((name) => mkdtemp(join(directory, name))))
+    const overlay = await native.freshOverlay(lane, {
+      lower: lower.map(fromText),
+      dataOnly: [],
+      upper: null,
+      options: [['lower_changes', mode]],
+      mountAttributes: mountAttrReadOnly,
+      readOnly: true,
+    })
+    try {
+      if ((await native.statAt(lane, overlay, 'x')) !== null)
+        throw new LowerwatchError('LAYER_UNREACHABLE', 'an empty overlay is not empty')
+      await writeFile(join(lower[0]!, 'x'), '')
+      const seen = (await native.statAt(lane, overlay, 'x')) !== null
+      return seen ? '' : `with lower_changes=${mode} a new file of a lower layer did not appear`
+    } finally {
+      overlay.close()
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+}
