@@ -55,7 +55,8 @@ export async function boot(request: BootRequest, root = cacheRoot()): Promise<Bo
   const init = `${await ensureDirectory(`${root}/boot`)}/init-${process.pid}-${Math.random().toString(36).slice(2)}`
   const argv = request.argv
   const env = { ...inherited(), ...request.env }
-  await writeFile(init, initScript({ argv, cwd: request.cwd ?? process.cwd(), env }), { mode: 0o700 })
+  const cwd = request.cwd ?? process.cwd()
+  await writeFile(init, initScript({ argv, cwd, env, keep: [cwd, root] }), { mode: 0o700 })
   try {
     request.signal?.throwIfAborted()
     const child = spawn(request.build.kernel, kernelArguments(request, init), {

@@ -5,7 +5,12 @@ export interface GuestCommand {
   argv: string[]
   cwd: string
   env: Record<string, string>
+  /** Directories that stay reachable by their paths, also where the guest has a file system of its own. */
+  keep: string[]
 }
+
+/** Where the guest has a file system of its own over the one of this machine. */
+const hidden = ['/tmp', '/run', '/dev/shm']
 
 /** Serial lines of the guest, in the order of the file descriptors 3, 4 and 5 of the kernel's process. */
 export const serialLines = { stdout: '/dev/ttyS0', stderr: '/dev/ttyS1', result: '/dev/ttyS2' } as const
@@ -20,12 +25,15 @@ const splats =
  * their own; then the machine is halted, since a kernel whose first process ends panics, and `reboot` would boot again.
  */
 export function initScript(command: GuestCommand): string {
+  const kept = command.keep.filter((path) => hidden.some((top) => path.startsWith(`${top}/`))).map(quote)
+  const hold = kept.map((path, at) => `mkdir -p /dev/kept/${at}; mount --bind ${path} /dev/kept/${at}`)
+  const give = kept.map((path, at) => `mkdir -p ${path}; mount --bind /dev/kept/${at} ${path}`)
   const env = Object.entries(command.env).map(([name, value]) => `export ${name}=${quote(value)}`)
   return `#!/bin/sh
-cd ${quote(command.cwd)} || cd /
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
+${hold.join('\n')}
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t devpts devpts /dev/pts
@@ -33,6 +41,8 @@ mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t debugfs debugfs /sys/kernel/debug
+${give.join('\n')}
+cd ${quote(command.cwd)} || cd /
 ${env.join('\n')}
 export TMPDIR=/tmp
 for line in ${Object.values(serialLines).join(' ')}; do stty raw -echo <$line; done

@@ -2,8 +2,9 @@
 
 /** Bad input: one line that says what is missing and what to do, exit status 2, nothing changed on the system. */
 import { chownSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { reachableCheckout } from './fixture/checkout.js'
 import { Cleanup } from './fixture/cleanup.js'
 import { type Daemon, lowerwatch, type Ran, runProgram, startDaemon } from './fixture/daemon.js'
 import { daemonProgram, inUserNamespace, projectRoot, unprivileged } from './fixture/environment.js'
@@ -117,15 +118,10 @@ test('nobody in particular is not permitted', async ({ skip }) => {
   mkdirSync(own)
   chownSync(own, unprivileged.uid, unprivileged.gid)
   const user = ['--reuid', `${unprivileged.uid}`, '--regid', `${unprivileged.gid}`, '--clear-groups']
-  const readable = await runProgram(
-    'setpriv',
-    ...user,
-    'test',
-    '-r',
-    join(projectRoot, 'dist', 'cli', 'main.js'),
-  )
-  skip(readable.code !== 0, 'this checkout is in a directory that other users cannot read')
-  const environment = ['env', `XDG_RUNTIME_DIR=${own}`, process.execPath, daemonProgram]
+  const checkout = reachableCheckout()
+  cleanup.defer('checkout', checkout.release)
+  const program = join(checkout.path, relative(projectRoot, daemonProgram))
+  const environment = ['env', `XDG_RUNTIME_DIR=${own}`, process.execPath, program]
   const given = ['run', overlay.mountPoint, '--socket', join(own, 'control.sock')]
   await refused(() => runProgram('setpriv', ...user, ...environment, ...given), /permitted|CAP_SYS_ADMIN/)
 })

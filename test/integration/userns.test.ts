@@ -5,8 +5,9 @@ import { chownSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Actor } from './fixture/actor.js'
+import { reachableCheckout } from './fixture/checkout.js'
 import { runProgram } from './fixture/daemon.js'
-import { inUserNamespace, projectRoot, unprivileged } from './fixture/environment.js'
+import { inUserNamespace, unprivileged } from './fixture/environment.js'
 import { temporaryDirectory } from './fixture/lowers.js'
 
 const wanted = [
@@ -23,13 +24,12 @@ const wanted = [
 test('in `unshare -UrmC`, started by nobody in particular', { timeout: 120_000 }, async ({ skip }) => {
   skip(inUserNamespace, 'this run is in a user namespace already')
   const user = ['--reuid', `${unprivileged.uid}`, '--regid', `${unprivileged.gid}`, '--clear-groups']
-  const readable = await runProgram('setpriv', ...user, 'test', '-r', join(projectRoot, 'package.json'))
-  skip(readable.code !== 0, 'this checkout is in a directory that other users cannot read')
   const namespace = await runProgram('setpriv', ...user, 'unshare', '-UrmC', 'true')
   skip(namespace.code !== 0, `no user namespaces here: ${namespace.stderr.trim()}`)
   // Compiled now, because the user may not write to the checkout.
   await new Actor().stop()
   const own = temporaryDirectory('userns')
+  const checkout = reachableCheckout()
   try {
     chownSync(own, unprivileged.uid, unprivileged.gid)
     const pattern = `^(${wanted.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')})$`
@@ -45,7 +45,7 @@ test('in `unshare -UrmC`, started by nobody in particular', { timeout: 120_000 }
       // What this user cannot have is skipped, which CI does not expect of the outer run.
       'CI=false',
     ]
-    const vitest = join(projectRoot, 'node_modules', 'vitest', 'vitest.mjs')
+    const vitest = join(checkout.path, 'node_modules', 'vitest', 'vitest.mjs')
     const files = ['coherence', 'random'].map((name) => join('test', 'integration', `${name}.test.ts`))
     // This loader writes no compiled configuration beside the original.
     const tests = [
@@ -57,7 +57,7 @@ test('in `unshare -UrmC`, started by nobody in particular', { timeout: 120_000 }
       '--project',
       'integration',
       '--root',
-      projectRoot,
+      checkout.path,
       ...files,
     ]
     const namespaced = ['unshare', '-UrmC', ...tests]
@@ -66,6 +66,7 @@ test('in `unshare -UrmC`, started by nobody in particular', { timeout: 120_000 }
     // Rows on tmpfs and on the root file system ran; ext4 images and cgroups are not for this user.
     expect(stdout).toMatch(/Tests.*\d+ passed/)
   } finally {
+    checkout.release()
     rmSync(own, { recursive: true, force: true })
   }
 })

@@ -52,11 +52,16 @@ export interface GuestRun {
 }
 
 /** Runs one command in a kernel and collects what it says. */
-export async function guest(build: Build, argv: string[], append: string[] = []): Promise<GuestRun> {
+export async function guest(
+  build: Build,
+  argv: string[],
+  append: string[] = [],
+  env: Record<string, string> = {},
+): Promise<GuestRun> {
   const stdout = new PassThrough()
   const stderr = new PassThrough()
   const texts = Promise.all([text(stdout), text(stderr)])
-  const result = await boot({ build, argv, append, stdout, stderr }).finally(() => {
+  const result = await boot({ build, argv, append, env, stdout, stderr }).finally(() => {
     stdout.end()
     stderr.end()
   })

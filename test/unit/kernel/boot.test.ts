@@ -12,6 +12,7 @@ describe('initScript', () => {
       argv: ['echo', "it's", '$(x) `y`', '*'],
       cwd: "/a b'c",
       env: { A: "1'2\n3" },
+      keep: ["/tmp/a b'c", '/home/x'],
     })
     expect(spawnSync('sh', ['-n'], { input: script }).status).toBe(0)
   })

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * The overlayfs series without the daemon. Each row of overlayfs_cases.py must hold when the changing call has
+ * returned, in every mode, and not on the stock kernel; then random operations against a fresh mount, and races.
+ * LOWERWATCH_KERNEL_OPS and LOWERWATCH_KERNEL_SECONDS lengthen those.
+ */
+import { execFileSync } from 'node:child_process'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { debug, type GuestRun, guest, kernelFor, versionsWith } from './guest.js'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const modes = ['reval', 'notify', 'manual'] as const
+const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_500)
+const raceSeconds = Number(process.env.LOWERWATCH_KERNEL_SECONDS ?? (debug ? 60 : 40))
+const seed = Number(process.env.LOWERWATCH_RANDOM_SEED ?? Date.now() % 2 ** 31)
+
+const listing =
+  'import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True; import overlayfs_cases as c; print("\\n".join(n for n, *_ in c.CASES))'
+const names = execFileSync('python3', ['-c', listing, here], { encoding: 'utf8' }).trim().split('\n')
+
+const python = (script: string, ...given: (string | number)[]) => [
+  'python3',
+  '-B',
+  join(here, script),
+  ...given.map(String),
+]
+
+interface Row {
+  result: string
+  why: string
+}
+
+function rowsOf({ stdout }: GuestRun): Map<string, Row> {
+  const rows = new Map<string, Row>()
+  for (const line of stdout.split('\n')) {
+    const found = /^(ok|not ok|skip) (\w+)(?:: (.*))?$/.exec(line)
+    if (found !== null) rows.set(found[2]!, { result: found[1]!, why: found[3] ?? '' })
+  }
+  return rows
+}
+
+/** Rows that are about something else than following: a stock kernel has them right as well. */
+const rightOnStock = new Set(['off_is_stock'])
+
+describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
+  let stock: Map<string, Row>
+  const patched = new Map<string, GuestRun>()
+
+  beforeAll(async () => {
+    stock = rowsOf(await guest(await kernelFor(version, 'stock'), python('overlayfs_cases.py', 'stock')))
+    const build = await kernelFor(version, 'patched')
+    for (const mode of modes) patched.set(mode, await guest(build, python('overlayfs_cases.py', mode)))
+  })
+
+  describe.each(modes)('lower_changes=%s', (mode) => {
+    it.each(names)('%s', (name, { skip }) => {
+      const row = rowsOf(patched.get(mode)!).get(name)
+      if (row?.result === 'skip') return skip(row.why)
+      expect(row, patched.get(mode)?.stderr).toEqual({ result: 'ok', why: '' })
+      if (!rightOnStock.has(name)) expect(stock.get(name)?.result, 'on the stock kernel').not.toBe('ok')
+    })
+
+    it('says nothing alarming', () => {
+      expect(patched.get(mode)?.splats).toEqual([])
+    })
+
+    it(`${operations} random operations, seed ${seed}`, async () => {
+      const run = await guest(
+        await kernelFor(version, 'patched'),
+        python('overlayfs_random.py', mode, seed, operations),
+      )
+      expect(run.stdout + run.stderr).toContain('no difference')
+      expect(run).toMatchObject({ status: 0, splats: [] })
+    })
+  })
+
+  it.each(['notify', 'reval', 'switch'])(`${raceSeconds} s of races, %s`, async (mode) => {
+    const run = await guest(
+      await kernelFor(version, 'patched'),
+      python('overlayfs_races.py', mode, raceSeconds),
+    )
+    expect(run.stdout + run.stderr).toContain('no difference')
+    expect(run).toMatchObject({ status: 0, splats: [] })
+  })
+})
