@@ -30,7 +30,8 @@ export interface Lane {
 }
 
 export interface LaneConstructor {
-  new (name: string): Lane
+  /** `bulk`: calls take milliseconds and nobody waits for them; no short time slice (see requestShortSlice). */
+  new (name: string, options?: { bulk?: boolean }): Lane
 }
 
 /** statx(2), STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME; never follows a link at the end of the path. */

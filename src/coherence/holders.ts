@@ -54,7 +54,7 @@ export async function findHolders(overlay: OpenOverlay, options: HolderOptions =
 }
 
 async function survey(maps: boolean): Promise<ProcessFacts[][]> {
-  const lane = new native.Lane('holders')
+  const lane = new native.Lane('holders', { bulk: true })
   try {
     const pids = await native.processIds(lane)
     const batches: ProcessFacts[][] = []
