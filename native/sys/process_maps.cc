@@ -50,7 +50,7 @@ std::string ExactPath(int directory, const Line& line) {
   std::string path(line.path);
   if (path.find(newline) == std::string::npos) return path;
   std::string exact;
-  // Needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN; a newline is more likely than its escape in a name.
+  // It may be unmapped by now; a newline is more likely in a name than its escape.
   if (ReadProcLink(directory, MapFilesName(line.range).c_str(), exact) == 0) return exact;
   for (size_t at = path.find(newline); at != std::string::npos; at = path.find(newline, at + 1)) {
     path.replace(at, newline.size(), "\n");
