@@ -30,7 +30,8 @@ export interface Lane {
 }
 
 export interface LaneConstructor {
-  new (name: string): Lane
+  /** `bulk`: calls take milliseconds and nobody waits for them; no short time slice (see requestShortSlice). */
+  new (name: string, options?: { bulk?: boolean }): Lane
 }
 
 /** statx(2), STATX_BASIC_STATS | STATX_MNT_ID | STATX_BTIME; never follows a link at the end of the path. */
@@ -439,7 +440,49 @@ export interface RawInotifyConstructor {
 
 // ---------------------------------------------------------------------------------------------- process
 
+/** An open file of a process. Only those whose link is a path: no pipes, sockets, memory files. */
+export interface DescriptorFacts {
+  number: number
+  /** `mnt_id` of proc_pid_fdinfo(5); -1 when it has none. */
+  mountId: number
+  /** O_* bits with which it was opened. */
+  flags: number
+  /** As readlink(2) shows it: from the root of its mount namespace, or of its mount when that is detached. */
+  link: ByteString
+}
+
+/** A file that a process maps. One object for all processes of one call. */
+export interface MappedFile {
+  devMajor: number
+  devMinor: number
+  path: ByteString
+}
+
+export interface ProcessFacts {
+  pid: number
+  /** Something could not be read: EACCES, EPERM, or a path of more than a page. What could be is there. */
+  unreadable: boolean
+  command: ByteString
+  /** For example `mnt:[4026531841]`: the same string for the same namespace. */
+  mountNamespace: ByteString
+  /** As readlink(2) shows it: from the root of the mount namespace. */
+  root: ByteString
+  cwd: ByteString
+  /** Text of proc_pid_mountinfo(5), of the first process of each mount namespace and root; null for the others. */
+  mountTable: ByteString | null
+  descriptors: DescriptorFacts[]
+  /** Each file once, empty without `maps`. */
+  mapped: MappedFile[]
+}
+
 export interface Process {
+  /** Process ids that /proc lists. */
+  processIds(lane: Lane): Promise<number[]>
+  /**
+   * What these processes have open, in the order of `pids`; without those that are gone. Links are read and not
+   * followed, so a file system that hangs stops nobody. `maps`: mapped files too, which take the longest.
+   */
+  processes(lane: Lane, pids: number[], options: { maps: boolean }): Promise<ProcessFacts[]>
   /** Sends `state` to $NOTIFY_SOCKET (sd_notify(3)); false when there is none. Never blocks. */
   notifySystemd(state: string): boolean
   /** Names of the capabilities in the effective set, for example `CAP_SYS_ADMIN`. Never blocks. */

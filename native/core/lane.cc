@@ -51,10 +51,10 @@ void BlockSignals() {
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
 }
 
-void RunLane(std::shared_ptr<LaneState> state, std::string name) {
+void RunLane(std::shared_ptr<LaneState> state, std::string name, bool bulk) {
   BlockSignals();
   pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-  RequestShortSlice();
+  bulk ? RequestOrdinarySlice() : RequestShortSlice();
   std::unique_lock<std::mutex> lock(state->mutex);
   for (;;) {
     state->wake.wait(lock, [&] { return state->stop || !state->queue.empty(); });
@@ -144,7 +144,8 @@ Lane::Lane(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Lane>(info), state
   // Hooks run in the reverse order, so this one before that of the callback.
   napi_add_env_cleanup_hook(env, StopCalling, state_.get());
   state_->owner = this;
-  std::thread(RunLane, state_, info.Length() > 0 ? BytesFrom(info[0]) : "lane").detach();
+  bool bulk = info[1].IsObject() && info[1].As<Napi::Object>().Get("bulk").ToBoolean();
+  std::thread(RunLane, state_, info.Length() > 0 ? BytesFrom(info[0]) : "lane", bulk).detach();
 }
 
 Lane::~Lane() {

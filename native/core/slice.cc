@@ -25,16 +25,21 @@ struct SchedAttributes {
   uint64_t period;
 };
 
-}  // namespace
-
-void RequestShortSlice() {
+void RequestSlice(uint64_t ns) {
   SchedAttributes attributes = {};
   if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) != 0) return;
   // Real-time and batch threads were made so on purpose.
   if (attributes.policy != SCHED_OTHER) return;
   attributes.size = sizeof(attributes);
-  attributes.runtime = sliceNs;
+  attributes.runtime = ns;
   syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
+
+}  // namespace
+
+void RequestShortSlice() { RequestSlice(sliceNs); }
+
+// 0 stands for the kernel's own choice (__setparam_fair).
+void RequestOrdinarySlice() { RequestSlice(0); }
 
 }  // namespace lowerwatch

@@ -9,4 +9,8 @@ namespace lowerwatch {
 // kernels take and ignore it.
 void RequestShortSlice();
 
+// Takes that back, for a thread that works for milliseconds: threads inherit the slice of the one that starts them,
+// and a short one would preempt those who serve changes.
+void RequestOrdinarySlice();
+
 }  // namespace lowerwatch

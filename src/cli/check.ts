@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-import { display, fromText, toJson } from '../bytes.js'
+import { display, toJson } from '../bytes.js'
 import { type CheckReport, checkOverlay } from '../coherence/check.js'
 import { native } from '../native.js'
 import { discoverOverlays, findOverlay } from '../overlay/discover.js'
 import { openOverlay } from '../overlay/open.js'
+import { argumentBytes } from './arguments.js'
 import { relativePaths } from './paths.js'
 
 /** `lowerwatch check MOUNTPOINT [PATH…] [--json]`: exit status 1 when anything is stale. */
 export async function command(positional: string[], options: Record<string, unknown>): Promise<number> {
-  const [mountPoint, ...paths] = positional
+  const [mountPoint, ...paths] = argumentBytes(positional)
   const lane = new native.Lane('check')
   try {
-    const description = await findOverlay(await discoverOverlays(lane), fromText(mountPoint!), lane)
+    const description = await findOverlay(await discoverOverlays(lane), mountPoint!, lane)
     const relative = paths.length > 0 ? relativePaths(description, paths) : null
     const overlay = await openOverlay(description)
     try {

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-import { display, fromText, toJson } from '../bytes.js'
+import { display, toJson } from '../bytes.js'
 import { findHolders } from '../coherence/holders.js'
 import { native } from '../native.js'
 import { discoverOverlays, findOverlay } from '../overlay/discover.js'
 import { openOverlay } from '../overlay/open.js'
 import type { Holder } from '../overlay/types.js'
+import { argumentBytes } from './arguments.js'
 import { relativePaths } from './paths.js'
 
 /** `lowerwatch holders MOUNTPOINT [PATH…] [--json]`: exit status 0, found or not. */
 export async function command(positional: string[], options: Record<string, unknown>): Promise<number> {
-  const [mountPoint, ...paths] = positional
+  const [mountPoint, ...paths] = argumentBytes(positional)
   const lane = new native.Lane('holders')
   try {
-    const description = await findOverlay(await discoverOverlays(lane), fromText(mountPoint!), lane)
+    const description = await findOverlay(await discoverOverlays(lane), mountPoint!, lane)
     const only = paths.length > 0 ? { paths: relativePaths(description, paths) } : {}
     const overlay = await openOverlay(description)
     try {

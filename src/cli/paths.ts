@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { resolve } from 'node:path'
-import { type ByteString, display, fromText } from '../bytes.js'
+import { type ByteString, display } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import type { OverlayDescription } from '../overlay/types.js'
 
@@ -10,10 +10,10 @@ import type { OverlayDescription } from '../overlay/types.js'
  *
  * @throws LowerwatchError USAGE for a path outside
  */
-export function relativePaths(description: OverlayDescription, paths: string[]): ByteString[] {
+export function relativePaths(description: OverlayDescription, paths: ByteString[]): ByteString[] {
   return paths.map((path) => {
-    if (!path.startsWith('/')) return fromText(resolve('/', path).slice(1))
-    const absolute = fromText(resolve(path))
+    if (!path.startsWith('/')) return resolve('/', path).slice(1)
+    const absolute = resolve(path)
     for (const { mountPoint, root } of description.mounts) {
       if (root !== '/') continue
       if (absolute === mountPoint) return ''

@@ -10,7 +10,7 @@ import { relativePaths } from './paths.js'
 
 /** `lowerwatch refresh MOUNTPOINT [PATH…] [--strategy RUNG] [--dry-run] [--json]` */
 export async function command(positional: string[], options: Record<string, unknown>): Promise<number> {
-  const [mountPoint, ...paths] = positional
+  const [mountPoint, ...paths] = argumentBytes(positional)
   const strategy = strategies.find((name) => name === options.strategy) ?? null
   if (options.strategy !== undefined && strategy === null) {
     throw new LowerwatchError('USAGE', `unknown strategy ${String(options.strategy)}`, {
@@ -18,7 +18,7 @@ export async function command(positional: string[], options: Record<string, unkn
     })
   }
   const lane = new native.Lane('refresh')
-  const description = await findOverlay(await discoverOverlays(lane), argumentBytes(mountPoint!), lane)
+  const description = await findOverlay(await discoverOverlays(lane), mountPoint!, lane)
   const overlay = await openOverlay(description)
   try {
     const dryRun = options.dryRun === true

@@ -6,7 +6,7 @@ import { argumentBytes } from './arguments.js'
 export async function command(positional: string[], options: Record<string, unknown>): Promise<number> {
   const text = (value: unknown) => (typeof value === 'string' ? value : null)
   await runDaemon({
-    mountPoints: positional.map(argumentBytes),
+    mountPoints: argumentBytes(positional),
     all: options.all === true,
     configFile: text(options.config),
     socket: text(options.socket),

@@ -9,7 +9,7 @@ import { argumentBytes } from './arguments.js'
 /** `lowerwatch watch PATH… [-0] [--json]`: the raw change stream of directories, until it is interrupted. */
 export async function command(positional: string[], options: Record<string, unknown>): Promise<number> {
   const lane = new native.Lane('watch')
-  const roots = positional.map((path) => absolutePath(argumentBytes(path)))
+  const roots = argumentBytes(positional).map(absolutePath)
   const print = printer(roots, options)
   const watcher = new native.Watcher(({ changes }) => process.stdout.write(Buffer.concat(changes.map(print))))
   try {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-import { readFileSync, readlinkSync } from 'node:fs'
 import type { ByteString } from '../bytes.js'
+import type { ProcessFacts } from '../native.js'
 
 /** Where one overlay superblock is mounted, as a process sees it. */
 export interface SeenMount {
@@ -18,7 +18,7 @@ export interface SeenMounts {
 }
 
 /**
- * Mount tables of the mount namespaces that processes live in: one read per namespace and root directory, because
+ * Mount tables of the mount namespaces that processes live in: one per namespace and root directory, because
  * proc_pid_mountinfo(5) hides what lies outside a process's root and starts its mount points there.
  */
 export class MountTables {
@@ -32,23 +32,19 @@ export class MountTables {
     this.#device = device
   }
 
-  /** @throws NodeJS.ErrnoException when the process is gone or may not be read. */
-  of(pid: number | string): SeenMounts {
-    const namespace = readlinkSync(`/proc/${pid}/ns/mnt`, 'latin1')
-    const root = readlinkSync(`/proc/${pid}/root`, 'latin1')
-    const key = `${namespace} ${root}`
-    let table = this.#tables.get(key)
-    if (table === undefined) {
-      table = parseTable(
-        readFileSync(`/proc/${pid}/mountinfo`, 'latin1'),
-        this.#device,
-        root === '/' ? '' : root,
-      )
-      this.#tables.set(key, table)
-      for (const mount of table.overlay) this.#ids.set(mount.id, mount)
-      for (const [id] of table.all) this.#known.add(id)
-    }
-    return table
+  /** Takes over the table that came with a process. Every table must be known before mounts are asked for. */
+  add(facts: Place & Pick<ProcessFacts, 'mountTable'>): void {
+    const key = keyOf(facts)
+    if (facts.mountTable === null || this.#tables.has(key)) return
+    const table = parseTable(facts.mountTable, this.#device, facts.root === '/' ? '' : facts.root)
+    this.#tables.set(key, table)
+    for (const mount of table.overlay) this.#ids.set(mount.id, mount)
+    for (const [id] of table.all) this.#known.add(id)
+  }
+
+  /** What the process sees; nothing when its table could not be read. */
+  of(facts: Place): SeenMounts {
+    return this.#tables.get(keyOf(facts)) ?? nothing
   }
 
   /** The overlay's mount with this id, in any namespace seen so far: ids are unique on the machine. */
@@ -60,6 +56,14 @@ export class MountTables {
   isKnown(id: number): boolean {
     return this.#known.has(id)
   }
+}
+
+type Place = Pick<ProcessFacts, 'mountNamespace' | 'root'>
+
+const nothing: SeenMounts = { overlay: [], all: [] }
+
+function keyOf({ mountNamespace, root }: Place): string {
+  return `${mountNamespace} ${root}`
 }
 
 function parseTable(text: string, device: string, prefix: ByteString): SeenMounts {
