@@ -37,3 +37,15 @@ own_runtime_directory() {
   export RUNTIME_DIRECTORY
   trap 'rm -rf "$RUNTIME_DIRECTORY"' EXIT
 }
+
+# The closing line of a test run, from $LOWERWATCH_TALLY; $1 is 1 when a run broke. Fails when a test did.
+say_tally() {
+  awk -v status="$1" '
+    { passed += $1; failed += $2; skipped += $3 }
+    END {
+      # A run that broke before it could count is a failure too.
+      if (status && !failed) failed = 1
+      printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
+      exit failed > 0
+    }' "$LOWERWATCH_TALLY"
+}

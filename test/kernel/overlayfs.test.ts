@@ -56,7 +56,7 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
   })
 
   describe.each(modes)('lower_changes=%s', (mode) => {
-    it.each(names)('%s', (name, { skip }) => {
+    it.for(names)('%s', (name, { skip }) => {
       const row = rowsOf(patched.get(mode)!).get(name)
       if (row?.result === 'skip') return skip(row.why)
       expect(row, patched.get(mode)?.stderr).toEqual({ result: 'ok', why: '' })
