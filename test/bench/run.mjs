@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-// npm run bench: compiles the benchmark and its fixtures, and runs them in a mount namespace of their own.
+// npm run bench [-- kernel]: compiles the benchmark and its fixtures, and runs them in a mount namespace of their own.
 import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+
+if (process.argv[2] === 'kernel') {
+  await import('./kernel.mjs')
+  process.exit()
+}
 
 const here = dirname(fileURLToPath(import.meta.url))
 const root = join(here, '..', '..')
