@@ -51,7 +51,7 @@ const passedOn = /^(PATH|HOME|USER|LANG|LC_\w+|CI|NODE_\w+|LOWERWATCH_\w+)$/
  */
 export async function boot(request: BootRequest, root = cacheRoot()): Promise<BootResult> {
   requireRoot('booting a kernel on this root')
-  await requireTools('halt')
+  await requireTools('halt', 'setpriv')
   const init = `${await ensureDirectory(`${root}/boot`)}/init-${process.pid}-${Math.random().toString(36).slice(2)}`
   const argv = request.argv
   const env = { ...inherited(), ...request.env }
@@ -59,7 +59,9 @@ export async function boot(request: BootRequest, root = cacheRoot()): Promise<Bo
   await writeFile(init, initScript({ argv, cwd, env, keep: [cwd, root] }), { mode: 0o700 })
   try {
     request.signal?.throwIfAborted()
-    const child = spawn(request.build.kernel, kernelArguments(request, init), {
+    // The kernel has a session of its own: without this it would outlive a caller that is killed.
+    const deathSignal = ['--pdeathsig', 'KILL', '--', request.build.kernel]
+    const child = spawn('setpriv', [...deathSignal, ...kernelArguments(request, init)], {
       stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
       detached: true,
       env: { ...process.env, ...hostWorkarounds(request.build.version), TMPDIR: await memoryDirectory() },
