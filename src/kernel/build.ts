@@ -8,6 +8,7 @@ import { finished } from 'node:stream/promises'
 import { LowerwatchError } from '../errors.js'
 import { cacheRoot, ensureDirectory, listRecords, readRecord, writeRecord } from './cache.js'
 import { configText, type DebugVariant, notCompiled, type Target } from './configs.js'
+import { judge } from './inspect.js'
 import { withLock } from './lock.js'
 import { Progress, type ProgressOutput } from './progress.js'
 import { loadTestOnly, type Patch } from './series.js'
@@ -152,11 +153,15 @@ async function preparePatched(stock: Build, patches: Patch[], directory: string)
 async function applyAll(directory: string, patches: Patch[]): Promise<void> {
   const workspace = new Workspace(directory)
   for (const patch of patches) {
-    const [conflict] = await workspace.apply(patch.diffs)
-    if (conflict)
-      throw new LowerwatchError('KERNEL', `${patch.name} does not apply`, {
-        hint: `${conflict.file}, hunk ${conflict.hunk}: ${conflict.why}`,
-      })
+    // A patch that several series need is in once.
+    const { state, conflicts } = await judge(workspace, patch)
+    if (state === 'applies' || state === 'applied') continue
+    const [conflict] = conflicts
+    throw new LowerwatchError('KERNEL', `${patch.name} does not apply`, {
+      hint: conflict
+        ? `${conflict.file}, hunk ${conflict.hunk}: ${conflict.why}`
+        : 'a part of it is there already',
+    })
   }
   await workspace.commit()
 }

@@ -14,7 +14,7 @@ import { cachedSource, fetchSource } from './fetch.js'
 import { inspect, inspectAll, type PatchStatus } from './inspect.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
-import { loadSeries, seriesNames, versions } from './series.js'
+import { loadSeries, type Patch, seriesNames, versions } from './series.js'
 import { requireTools } from './tools.js'
 import { identifyTree, openTree } from './tree.js'
 import { isCode, Workspace } from './workspace.js'
@@ -100,10 +100,13 @@ interface ApplyOptions {
   json?: boolean
 }
 
+const names = (patches: Patch[]) => new Set(patches.map((patch) => patch.series))
+
 export async function apply(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
   const patches = await choosePatches(tree.version, options.series)
-  const found = await inspectAll(new Workspace(tree.root), patches)
+  const others = (await choosePatches(tree.version, 'all')).filter((p) => !names(patches).has(p.series))
+  const found = await inspectAll(new Workspace(tree.root), patches, others)
   const blocked = found.patches.filter(({ state }) => state === 'conflict' || state === 'partial')
   const wanted = found.patches.filter(({ state }) => state === (options.reverse ? 'applied' : 'applies'))
   const target = options.reverse ? found.unpatched : found.patched

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 import { reverseDiff } from './diff.js'
-import type { Patch } from './series.js'
+import type { Patch, SeriesName } from './series.js'
 import type { Conflict, Workspace } from './workspace.js'
 
 /**
@@ -50,20 +50,65 @@ export async function inspect(tree: Workspace, patches: Patch[]): Promise<Series
 /**
  * The same for several series, each of which can be in without the others. They are judged one on top of the other, in
  * their order, and taken back in the opposite one.
+ *
+ * A patch that several series begin with, so that each is usable alone, is in the tree once. It goes in first and comes
+ * out last, and stays while one of `others`, series that are not asked about, has the rest of itself in.
  */
-export async function inspectAll(tree: Workspace, patches: Patch[]): Promise<SeriesStatus> {
-  const names = [...new Set(patches.map((patch) => patch.series))]
-  const groups = names.map((name) => patches.filter((patch) => patch.series === name))
-  const statuses: PatchStatus[] = []
-  let patched = tree
+export async function inspectAll(
+  tree: Workspace,
+  patches: Patch[],
+  others: Patch[] = [],
+): Promise<SeriesStatus> {
+  const shared = sharedPatches([...patches, ...others])
+  const own = (list: Patch[]) => list.filter((patch) => !shared.has(diffText(patch)))
+  const common = [...new Map(patches.map((patch) => [diffText(patch), patch]))].filter(([diff]) =>
+    shared.has(diff),
+  )
+  const states = new Map<string, PatchStatus>()
+  let patched = tree.fork()
+  for (const [diff, patch] of common) states.set(diff, await judge(patched, patch))
+  const groups = bySeries(own(patches))
   for (const group of groups) {
     const found = await inspect(patched, group)
-    statuses.push(...found.patches)
+    for (const status of found.patches) states.set(diffText(status.patch), status)
     patched = found.patched
   }
   let unpatched = tree
   for (const group of groups.reverse()) unpatched = (await inspect(unpatched, group)).unpatched
-  return { patches: statuses, patched, unpatched }
+  let needed = false
+  for (const group of bySeries(own(others)))
+    needed ||= (await inspect(tree, group)).patches.some(({ state }) => state === 'applied')
+  for (const [diff, patch] of needed ? [] : common.reverse()) {
+    if (states.get(diff)!.state === 'applied') unpatched = (await takeBack(unpatched, [patch])) ?? unpatched
+  }
+  return {
+    patches: patches.map((patch) => ({ ...states.get(diffText(patch))!, patch })),
+    patched,
+    unpatched,
+  }
+}
+
+function bySeries(patches: Patch[]): Patch[][] {
+  const names = [...new Set(patches.map((patch) => patch.series))]
+  return names.map((name) => patches.filter((patch) => patch.series === name))
+}
+
+/** What a patch changes, without its message and its number. */
+function diffText(patch: Patch): string {
+  return JSON.stringify(patch.diffs)
+}
+
+/** The {@link diffText} of every patch that is in more than one series. */
+function sharedPatches(patches: Patch[]): Set<string> {
+  const seenIn = new Map<string, SeriesName>()
+  const shared = new Set<string>()
+  for (const patch of patches) {
+    const diff = diffText(patch)
+    const first = seenIn.get(diff)
+    if (first === undefined) seenIn.set(diff, patch.series)
+    else if (first !== patch.series) shared.add(diff)
+  }
+  return shared
 }
 
 /** The tree without these patches, or null when they are not all there in full. */
@@ -76,7 +121,8 @@ async function takeBack(tree: Workspace, patches: Patch[]): Promise<Workspace | 
   return without
 }
 
-async function judge(tree: Workspace, patch: Patch): Promise<PatchStatus> {
+/** Whether one patch is in, and if it is not, puts it in where it fits. */
+export async function judge(tree: Workspace, patch: Patch): Promise<PatchStatus> {
   const conflicts = await tree.apply(patch.diffs)
   if (conflicts.length === 0) return { patch, state: 'applies', conflicts }
   // Hunk by hunk: which are there already, which would go in?

@@ -737,38 +737,284 @@ def cgroup_controller_files(b):
         os.rmdir(root + "/ovlc")
 
 
-@case()
-def ext4_as_lower_and_upper(b):
+@case(upper=True)
+def cgroup_is_followed_by_its_events(b):
+    """With both series, kernfs tells all of its changes: no falling back to reval, and no lookups below for nothing."""
+    if MODE != "notify":
+        raise Skip("is about notify")
+    b.lowers = ["/sys/fs/cgroup"]
+    root, cg = b.lowers[0], b.lowers[0] + "/ovle"
+    os.mkdir(cg)
+    try:
+        ino = check(libc.inotify_init1(os.O_NONBLOCK), "inotify_init1")
+        b.fds.append(ino)
+        ls(cg)
+        check(libc.inotify_add_watch(ino, os.fsencode(cg), 0x100), "inotify_add_watch")
+        write(root + "/cgroup.subtree_control", "+pids")
+        write(root + "/cgroup.subtree_control", "-pids")
+        if err_of(os.read, ino, 4096) == errno.EAGAIN:
+            raise Skip("kernfs reports nothing here: its series is not in this kernel")
+        b.mount()
+        same("lower_changes=notify" in options_of(b.m), True)
+        held = b.open(b.m + "/ovle")
+        for _ in range(3):
+            same(exists(b.m + "/ovle/pids.max"), False)
+            same("pids.max" in fdls(held), False)
+            write(root + "/cgroup.subtree_control", "+pids")
+            same(exists(b.m + "/ovle/pids.max"), True)
+            same(read(b.m + "/ovle/pids.max"), "max\n")
+            same("pids.max" in fdls(held), True)
+            write(root + "/cgroup.subtree_control", "-pids")
+        os.mkdir(cg + "/a")
+        same(exists(b.m + "/ovle/a/cgroup.procs"), True)
+        os.rmdir(cg + "/a")
+        same(exists(b.m + "/ovle/a"), False)
+        write(b.m + "/ovle/note", "mine")
+        os.rmdir(cg)
+        same(fdls(held), ["note"])
+        os.mkdir(cg)
+        same("cgroup.procs" in fdls(held) and "note" in fdls(held), True)
+        # As the kernel changes it, not a user of the directory
+        os.chown(cg + "/cgroup.procs", 1000, 1000)
+        same(os.stat(b.m + "/ovle/cgroup.procs").st_uid, 1000)
+    finally:
+        os.rmdir(cg)
+
+
+# other lower filesystems
+
+
+def filesystems():
+    with open("/proc/filesystems") as f:
+        return [line.split()[-1] for line in f]
+
+
+def on_image(b, fstype, device, size, mkfs, run, xattr=None):
+    """Runs cases with all layers on a filesystem of its own."""
     import shutil
     import subprocess
 
-    if not shutil.which("mkfs.ext4") or not os.path.exists("/dev/loop3"):
-        raise Skip("no mkfs.ext4 or no /dev/loop3")
-    img = b.top + "/img"
+    if fstype not in filesystems():
+        raise Skip(f"no {fstype} in this kernel")
+    if not shutil.which(mkfs[0]) or not os.path.exists(device):
+        raise Skip(f"no {mkfs[0]} or no {device}")
+    img, top = b.top + "/img", b.top + "/e"
     with open(img, "wb") as f:
-        f.truncate(32 << 20)
-    subprocess.run(["mkfs.ext4", "-q", img], check=True)
-    subprocess.run(["losetup", "/dev/loop3", img], check=True)
+        f.truncate(size)
+    subprocess.run([*mkfs, img], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(["losetup", device, img], check=True)
+    was = b.m, b.l, b.lowers, b.u, b.w
     try:
-        os.mkdir(b.top + "/e")
-        mount("/dev/loop3", b.top + "/e", "ext4")
-        b.mounts.append(b.top + "/e")
-        for d in "luw":
-            os.mkdir(f"{b.top}/e/{d}")
-        b.lowers, b.u, b.w = [b.top + "/e/l"], b.top + "/e/u", b.top + "/e/w"
-        b.l = b.lowers[0]
-        for f in (file_created_after_cached_enoent, lower_of_merged_dir_removed_upper_files_stay):
-            f(b)
-            umount(b.m)
+        os.mkdir(top)
+        mount(device, top, fstype)
+        b.mounts.append(top)
+        for i, func in enumerate(run):
+            for d in "luw":
+                os.mkdir(f"{top}/{d}{i}")
+                if xattr:
+                    xattr(f"{top}/{d}{i}")
+            b.lowers, b.u, b.w = [f"{top}/l{i}"], f"{top}/u{i}", f"{top}/w{i}"
+            b.l = b.lowers[0]
+            try:
+                func(b)
+            except AssertionError as e:
+                raise AssertionError(f"{func.__name__}: {e}") from e
+            os.chdir("/")
+            while b.fds:
+                os.close(b.fds.pop())
+            umount(b.m, 0)
             b.mounts.remove(b.m)
-        umount(b.top + "/e")
-        b.mounts.remove(b.top + "/e")
+        umount(top, 0)
+        b.mounts.remove(top)
     finally:
-        for m in (b.m, b.top + "/e"):
+        os.chdir("/")
+        while b.fds:
+            os.close(b.fds.pop())
+        for m in (b.m, top):
             if m in b.mounts:
                 umount(m)
                 b.mounts.remove(m)
-        subprocess.run(["losetup", "-d", "/dev/loop3"])
+        b.m, b.l, b.lowers, b.u, b.w = was
+        subprocess.run(["losetup", "-d", device])
+
+
+def on_disk():
+    return (file_created_after_cached_enoent, file_replaced_by_rename, merged_dir_renamed_in_lower,
+            dir_removed_and_recreated, lower_of_merged_dir_removed_upper_files_stay,
+            cwd_in_merged_dir_whose_lower_is_recreated, copied_up_file_renamed_in_lower, chmod_and_chown_seen_by_others_,
+            whiteout_in_upper_hides_what_appears_below, listing_held_open)
+
+
+def chmod_and_chown_seen_by_others_(b):
+    os.chmod(b.top + "/e", 0o755)
+    chmod_and_chown_seen_by_others(b)
+
+
+@case()
+def ext4_as_lower_and_upper(b):
+    on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q"], on_disk())
+
+
+@case()
+def xfs_as_lower_and_upper(b):
+    on_image(b, "xfs", "/dev/loop3", 320 << 20, ["mkfs.xfs", "-q"], on_disk())
+
+
+@case()
+def btrfs_as_lower_and_upper(b):
+    on_image(b, "btrfs", "/dev/loop3", 128 << 20, ["mkfs.btrfs", "-q"], on_disk())
+
+
+def casefolded(directory):
+    import fcntl
+    import struct
+
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        flags = struct.unpack("=i", fcntl.ioctl(fd, 0x80086601, struct.pack("=i", 0)))[0]
+        fcntl.ioctl(fd, 0x40086602, struct.pack("=i", flags | 0x40000000))
+    finally:
+        os.close(fd)
+
+
+def names_of_any_case(b):
+    os.mkdir(b.l + "/d")
+    b.mount()
+    same(exists(b.m + "/D/f"), False)
+    same(exists(b.m + "/d/F"), False)
+    write(b.l + "/d/f", "1")
+    b.changed("d")
+    same(read(b.m + "/d/F") + read(b.m + "/D/f"), "11")
+    replace(b.l + "/D/F", "22")
+    b.changed("D")
+    same(read(b.m + "/d/F") + read(b.m + "/D/f"), "2222")
+    os.unlink(b.l + "/d/f")
+    b.changed("d")
+    same(exists(b.m + "/D/f"), False)
+    write(b.m + "/d/Up", "u")
+    os.rmdir(b.l + "/D")
+    b.changed("")
+    same(read(b.m + "/D/up"), "u")
+    same(ls(b.m + "/D"), ["Up"])
+    os.mkdir(b.l + "/D")
+    write(b.l + "/d/low", "l")
+    b.changed("", "d")
+    same(read(b.m + "/d/LOW"), "l")
+    same(ls(b.m + "/d"), ["Up", "low"])
+
+
+@case()
+def casefolded_ext4(b):
+    if not os.path.exists("/sys/fs/ext4/features/casefold"):
+        raise Skip("no casefold in ext4 of this kernel")
+    on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q", "-O", "casefold"],
+             (names_of_any_case, file_replaced_by_rename, lower_of_merged_dir_removed_upper_files_stay,
+              dir_removed_and_recreated), casefolded)
+
+
+@case()
+def casefolded_tmpfs(b):
+    top = b.top + "/e"
+    os.mkdir(top)
+    try:
+        mount("layers", top, "tmpfs", 0, "casefold")
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        raise Skip("no casefold in tmpfs of this kernel") from e
+    b.mounts.append(top)
+    for d in "luw":
+        os.mkdir(f"{top}/{d}")
+        casefolded(f"{top}/{d}")
+    b.lowers, b.u, b.w = [top + "/l"], top + "/u", top + "/w"
+    b.l = b.lowers[0]
+    names_of_any_case(b)
+
+
+@case()
+def fuse_as_lower(b):
+    """Changes behind the kernel's back: reval, which notify works like here, and manual."""
+    from overlayfs_fuse import fuse_mount
+
+    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
+        raise Skip("no fuse in this kernel")
+    remote, low = b.top + "/remote", b.top + "/fuse"
+    for d in (remote, low, remote + "/d"):
+        os.mkdir(d)
+    write(remote + "/d/f", "1")
+    pid = fuse_mount(remote, low)
+    try:
+        b.mounts.append(low)
+        b.lowers, b.l = [low], remote
+        b.mount()
+        if MODE in ("notify", "reval"):
+            same("lower_changes=reval" in options_of(b.m), True)
+        same(read(b.m + "/d/f"), "1")
+        same(exists(b.m + "/d/g"), False)
+        held = b.open(b.m + "/d")
+        same(fdls(held), ["f"])
+        write(remote + "/d/g", "2")
+        b.changed("d")
+        same(read(b.m + "/d/g"), "2")
+        same(fdls(held), ["f", "g"])
+        replace(remote + "/d/f", "other")
+        b.changed("d")
+        same(read(b.m + "/d/f"), "other")
+        write(b.m + "/d/up", "u")
+        os.rename(remote + "/d", remote + "/e")
+        b.changed("")
+        same(fdls(held), ["up"])
+        same(ls(b.m + "/d"), ["up"])
+        same(ls(b.m + "/e"), ["f", "g"])
+        os.rename(remote + "/e", remote + "/d")
+        b.changed("")
+        same(fdls(held), ["f", "g", "up"])
+        os.unlink(remote + "/d/f")
+        b.changed("d")
+        same(exists(b.m + "/d/f"), False)
+        same(read(b.m + "/d/up"), "u")
+        os.chdir("/")
+        while b.fds:
+            os.close(b.fds.pop())
+        for m in (b.m, low):
+            umount(m)
+            b.mounts.remove(m)
+    finally:
+        for m in (b.m, low):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        os.waitpid(pid, 0)
+
+
+@case()
+def idmapped_lower(b):
+    """Owners are those of the mapping of the layer, also after they changed."""
+    os.chmod(b.top, 0o755)
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "1")
+    mapped = b.top + "/mapped"
+    os.mkdir(mapped)
+    if err_of(idmapped_mount, b.l, mapped, 0, 100000) in (errno.EINVAL, errno.ENOSYS):
+        raise Skip("no idmapped mounts of tmpfs")
+    b.mounts.append(mapped)
+    b.lowers = [mapped]
+    b.mount()
+    owner = lambda p: os.stat(b.m + p).st_uid
+    same((owner("/d"), owner("/d/f")), (100000, 100000))
+    same(exists(b.m + "/d/g"), False)
+    write(b.l + "/d/g", "2")
+    os.chown(b.l + "/d/g", 7, 7)
+    os.chown(b.l + "/d/f", 5, 5)
+    b.changed("d")
+    same((owner("/d/f"), owner("/d/g")), (100005, 100007))
+    replace(b.l + "/d/f", "new")
+    os.chmod(b.l + "/d/f", 0o600)
+    b.changed("d")
+    same((read(b.m + "/d/f"), owner("/d/f")), ("new", 100000))
+    os.chown(b.l + "/d", 9, 9)
+    b.changed("")
+    same(owner("/d"), 100009)
 
 
 @case()

@@ -12,6 +12,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 MS_BIND = 4096
 MNT_DETACH = 2
 SYS_FSPICK, SYS_FSCONFIG, SYS_FSOPEN = 433, 431, 430
+SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 6, 7
 # include/uapi/linux/overlayfs.h
 OVL_IOC_INVALIDATE = (1 << 30) | (16 << 16) | (ord("O") << 8) | 0xF0
@@ -49,6 +50,35 @@ def reconfigure(target, **options):
         check(libc.syscall(SYS_FSCONFIG, fd, FSCONFIG_CMD_RECONFIGURE, None, None, 0), "reconfigure")
     finally:
         os.close(fd)
+
+
+def idmapped_mount(source, target, inside, outside, count=65536):
+    """A mount of source on target on which owner `inside` is seen as `outside`, and so on."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writer)
+        os._exit(1 if libc.unshare(0x10000000) or os.read(reader, 1) else 0)
+    try:
+        while os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user"):
+            pass
+        for name in ("uid_map", "gid_map"):
+            write(f"/proc/{pid}/{name}", f"{inside} {outside} {count}")
+        ns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+    finally:
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(pid, 0)
+    tree = -1
+    try:
+        tree = check(libc.syscall(SYS_OPEN_TREE, -100, os.fsencode(source), os.O_CLOEXEC | 1), "open_tree")
+        attr = ctypes.create_string_buffer(struct.pack("=4Q", 0x100000, 0, 0, ns))
+        check(libc.syscall(SYS_MOUNT_SETATTR, tree, b"", 0x1000, attr, 32), "mount_setattr")
+        check(libc.syscall(SYS_MOVE_MOUNT, tree, b"", -100, os.fsencode(target), 4), "move_mount")
+    finally:
+        os.close(ns)
+        if tree >= 0:
+            os.close(tree)
 
 
 def invalidate(directory, flags=0):

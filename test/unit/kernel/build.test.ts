@@ -53,6 +53,9 @@ async function build(patches: Patch[], identity = 'one'): Promise<Build> {
 const compiled = async (done: Build) =>
   (await readFile(`${done.directory}/compiled`, 'utf8')).trim().split('\n')
 
+/** What a parallel make compiles at first has no order. */
+const inAnyOrder = (objects: string[]) => [...objects.slice(0, 2).sort(), ...objects.slice(2)]
+
 describe('buildKernel', () => {
   it('builds stock once and finds it again', async () => {
     const first = await build([])
@@ -64,10 +67,16 @@ describe('buildKernel', () => {
   it('builds only what the patches change, on a copy of the stock build', async () => {
     const patched = await build([patch('0001-five.patch', five)])
     expect(await readFile(patched.kernel, 'utf8')).toBe(`${numbers(10, { 5: 'five' })}other\n`)
-    expect(await compiled(patched)).toEqual(['file.o', 'other.o', 'file.o'])
+    expect(inAnyOrder(await compiled(patched))).toEqual(['file.o', 'other.o', 'file.o'])
     const stock = await build([])
     expect(stock.fresh).toBe(false)
-    expect(await compiled(stock)).toEqual(['file.o', 'other.o'])
+    expect(inAnyOrder(await compiled(stock))).toEqual(['file.o', 'other.o'])
+  })
+
+  it('takes a patch that is in two series once', async () => {
+    const again = { ...patch('0007-five.patch', five), series: 'overlayfs' as const }
+    const patched = await build([patch('0001-five.patch', five), again])
+    expect(await readFile(patched.kernel, 'utf8')).toBe(`${numbers(10, { 5: 'five' })}other\n`)
   })
 
   it('leaves the source alone and does not copy what is not compiled', async () => {

@@ -5,6 +5,7 @@ import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promis
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { inspect, inspectAll } from '../../../src/kernel/inspect.js'
+import type { Patch } from '../../../src/kernel/series.js'
 import { openTree } from '../../../src/kernel/tree.js'
 import { Workspace } from '../../../src/kernel/workspace.js'
 import { created, five, makeTree, numbers, patch, seven } from './fixture.js'
@@ -95,6 +96,42 @@ describe('two series', () => {
     await all.unpatched.commit()
     expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
     expect(await readFile(`${tree.root}/other`, 'latin1')).toBe(numbers(3))
+  })
+
+  const kernfs = [patch('0001-new.patch', created), patch('0002-five.patch', five)]
+  const overlayfs = [patch('0001-other.patch', other), patch('0002-new.patch', created)].map((p) => ({
+    ...p,
+    series: 'overlayfs' as const,
+  }))
+
+  it('have a patch in common: it is in once, and stays while one of them needs it', async () => {
+    await using tree = await makeTree({ file: numbers(20), other: numbers(3) })
+    const look = (patches: Patch[], others: Patch[] = []) =>
+      inspectAll(new Workspace(tree.root), patches, others)
+    const seen = async (patches: Patch[], others: Patch[] = []) =>
+      (await look(patches, others)).patches.map((p) => `${p.patch.series} ${p.state}`)
+    const [k, o] = [
+      ['kernfs applied', 'kernfs applied'],
+      ['overlayfs applied', 'overlayfs applied'],
+    ]
+
+    await (await look(overlayfs, kernfs)).patched.commit()
+    expect(await seen(overlayfs, kernfs)).toEqual(o)
+    expect(await seen(kernfs, overlayfs)).toEqual(['kernfs applied', 'kernfs applies'])
+    await (await look(kernfs, overlayfs)).patched.commit()
+    expect(await seen([...kernfs, ...overlayfs])).toEqual([...k, ...o])
+
+    await (await look(kernfs, overlayfs)).unpatched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+    expect(await seen(overlayfs, kernfs)).toEqual(o)
+    await (await look(overlayfs, kernfs)).unpatched.commit()
+    await expect(stat(`${tree.root}/new/script`)).rejects.toMatchObject({ code: 'ENOENT' })
+    expect(await readFile(`${tree.root}/other`, 'latin1')).toBe(numbers(3))
+
+    await (await look([...kernfs, ...overlayfs])).patched.commit()
+    await (await look([...kernfs, ...overlayfs])).unpatched.commit()
+    await expect(stat(`${tree.root}/new/script`)).rejects.toMatchObject({ code: 'ENOENT' })
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
   })
 })
 
