@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT
 import { defineConfig } from 'vitest/config'
 
-/** For `scripts/test-kernel`: these tests boot kernels, and are no part of `npm test`. */
+/** For `scripts/test-kernel`, which builds the kernels that these tests boot: they are no part of `npm test`. */
 export default defineConfig({
   test: {
     root: new URL('../..', import.meta.url).pathname,
     include: ['test/kernel/**/*.test.ts'],
     pool: 'forks',
-    // One boot at a time: the machine has few processors and the tests have deadlines.
-    fileParallelism: false,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    reporters: ['default', './test/reporter.ts'],
+    testTimeout: 900_000,
+    hookTimeout: 900_000,
+    // A boot starts on one processor, and waits for the disk that is this machine's root.
+    maxWorkers: 2,
   },
 })
