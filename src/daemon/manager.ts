@@ -40,6 +40,8 @@ export class OverlayManager {
   private readonly lane: Lane = new native.Lane('mounts')
   private syncing: Promise<void> = Promise.resolve()
   private looking: Promise<void> = Promise.resolve()
+  /** Searches of large uppers for redirects: until they end, changes cannot be told apart by name. */
+  private readonly learning = new Set<Promise<void>>()
   /** Overlays that could not be taken, and were reported. */
   private readonly refused = new Set<string>()
 
@@ -68,6 +70,7 @@ export class OverlayManager {
   /** Resolves when all changes made before the call have been served. */
   async settle(): Promise<void> {
     await this.syncing
+    await Promise.all(this.learning)
     await this.stream.settle()
     // An inner overlay forwards to the outer one when it is done: as often as overlays can be stacked.
     for (let depth = 0; depth < 3; depth++) {
@@ -178,7 +181,10 @@ export class OverlayManager {
       }
       this.managed.set(device, { settings, controller, watch, lock })
       this.lookForHeld(controller)
-      await Promise.race([this.learnRedirects(overlay, controller), afterMs(redirectPatienceMs)])
+      const learning = this.learnRedirects(overlay, controller)
+      this.learning.add(learning)
+      void learning.finally(() => this.learning.delete(learning))
+      await Promise.race([learning, afterMs(redirectPatienceMs)])
     } catch (error) {
       lock?.close()
       overlay.close()
