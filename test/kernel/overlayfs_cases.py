@@ -578,6 +578,33 @@ def old_file_is_not_copied_up_over_the_new(b):
 
 
 @case()
+def file_replaced_while_it_is_copied_up(b):
+    """Either the copy up wins or the new file does, for the names that are cached as for a new mount."""
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    write(b.l + "/f", b"old" * (64 << 20))
+    write(b.l + "/new", "new")
+    b.mount()
+    same(os.stat(b.m + "/f").st_size, 192 << 20)
+    begins, says = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(says, b"1")
+        os._exit(1 if err_of(os.chmod, b.m + "/f", 0o600) else 0)
+    os.read(begins, 1)
+    for fd in (begins, says):
+        os.close(fd)
+    time.sleep(0.03)
+    os.rename(b.l + "/new", b.l + "/f")
+    b.changed("")
+    exists(b.m + "/f")
+    copied = os.waitpid(pid, 0)[1] == 0
+    same(exists(b.u + "/f"), copied)
+    same(os.stat(b.m + "/f").st_size, 192 << 20 if copied else 3, "copied up" if copied else "not copied up")
+    same(stat.S_IMODE(os.stat(b.m + "/f").st_mode), 0o600 if copied else 0o644)
+
+
+@case()
 def copied_up_file_renamed_in_lower(b):
     write(b.l + "/f", "low")
     b.mount()
@@ -973,13 +1000,10 @@ def fuse_as_lower(b):
         b.changed("d")
         same(exists(b.m + "/d/f"), False)
         same(read(b.m + "/d/up"), "u")
-        os.chdir("/")
+    finally:
+        # The server ends when nothing uses its mount any more
         while b.fds:
             os.close(b.fds.pop())
-        for m in (b.m, low):
-            umount(m)
-            b.mounts.remove(m)
-    finally:
         for m in (b.m, low):
             if m in b.mounts:
                 umount(m)
