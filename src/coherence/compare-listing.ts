@@ -45,6 +45,12 @@ export function listedNames({ live, fresh }: Listings): Set<ByteString> {
   return names
 }
 
+/** Names that the one has and the other has not. */
+export function listedInOne({ live, fresh }: Listings): ByteString[] {
+  const [a, b] = [live, fresh].map((entries) => new Set((entries ?? []).map(({ name }) => name)))
+  return [...[...a!].filter((name) => !b!.has(name)), ...[...b!].filter((name) => !a!.has(name))]
+}
+
 /** The same names with the same types, whatever the inode numbers. */
 export function listTheSame({ live, fresh }: Listings): boolean {
   if (live === null || fresh === null) return live === fresh

@@ -4,7 +4,14 @@ import { isSyscallError } from '../errors.js'
 import { Cached, type NameFacts, native, type Stat } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { Access } from './compare-access.js'
-import { compareListings, type Listings, listedNames, listTheSame, readListings } from './compare-listing.js'
+import {
+  compareListings,
+  type Listings,
+  listedInOne,
+  listedNames,
+  listTheSame,
+  readListings,
+} from './compare-listing.js'
 import { Identity, isDirectory, type Pair } from './identity.js'
 import type { Oracle } from './oracle.js'
 
@@ -213,7 +220,9 @@ export class Comparison {
     const second = await readListings(this.#overlay, this.#oracle, directory)
     const entries = await compareListings(this.#overlay, second)
     const again = this.#otherInodes(second)
-    const names = [...suspects.keys()].filter((name) => again.get(name) === suspects.get(name))
+    const others = [...suspects.keys()].filter((name) => again.get(name) === suspects.get(name))
+    // A name that only one of the two lists may be cached by nobody, and be found by everybody who looks it up.
+    const names = [...new Set([...others, ...listedInOne(second)])]
     if (names.length === 0) return entries
     await native.statNames(this.#overlay.lane, this.#overlay.root, directory, names)
     return [...entries, ...(await this.names(directory, names)).entries]

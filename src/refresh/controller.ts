@@ -74,7 +74,13 @@ export class OverlayController implements ChangeSink {
   ) {
     this.byInvalidation = lowerChangesMode(overlay.description) === 'manual'
     this.budget = new Budget(policy.refreshShare)
-    this.held = new HeldLooks(overlay, this.oracle, policy.refreshShare, () => this.flush())
+    this.held = new HeldLooks(
+      overlay,
+      this.oracle,
+      policy.refreshShare,
+      () => this.unresolved.suspects.paths(),
+      () => this.flush(),
+    )
     this.unresolved = new UnresolvedStaleness((letGo) => {
       this.retry = true
       this.letGo ||= letGo

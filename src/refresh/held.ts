@@ -43,6 +43,7 @@ export class HeldLooks {
     private readonly overlay: OpenOverlay,
     private readonly oracle: () => Promise<Oracle>,
     share: number,
+    private readonly suspects: () => Iterable<ByteString>,
     private readonly searched: () => void,
   ) {
     this.listingBudget = new Budget(share)
@@ -156,17 +157,18 @@ export class HeldLooks {
     look.holders = holders
     if (holders.length === 0) return
     this.moved = await movedPins(this.overlay, holders, renamed)
-    const moved = new Set([...renamed, ...this.moved.keys()])
-    const paths = new Set(holders.map((holder) => holder.path).filter((path) => !moved.has(path)))
-    await this.lookUp(moved, look)
+    // What may have other layers is compared with all that is below it: less would take a finding back.
+    const deep = new Set([...renamed, ...this.moved.keys(), ...this.suspects()])
+    const paths = new Set(holders.map((holder) => holder.path).filter((path) => !deep.has(path)))
+    await this.lookUp(deep, look)
     look.cached.push(...this.moved.keys())
-    const entries = await compareAll(this.overlay, paths, this.oracle, 'names')
+    look.entries.push(...(await compareAll(this.overlay, paths, this.oracle, 'names')))
     for (const path of paths) look.checked.paths.add(path)
     const open = holders.filter((holder) => holder.directory && holder.via === 'fd')
     await this.list(new Map(open.map((holder) => [holder.path, []])), look)
     // A listing of layers that still merge can be nudged; one of a layer that is gone is as stale as its dentry.
     const mergedOnes = new Set(look.listings.map((listing) => listing.directory))
-    look.entries.push(...entries.filter(({ kind, path }) => kind !== 'listing' || !mergedOnes.has(path)))
+    look.entries = look.entries.filter(({ kind, path }) => kind !== 'listing' || !mergedOnes.has(path))
   }
 }
 

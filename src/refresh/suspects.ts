@@ -20,6 +20,10 @@ export class Suspects {
     for (const path of paths) if (path !== '' && !this.pins.has(path)) this.pins.set(path, [])
   }
 
+  paths(): Iterable<ByteString> {
+    return this.pins.keys()
+  }
+
   clear(): void {
     this.pins.clear()
   }

@@ -166,6 +166,16 @@ export const stackCases: Case[] = [
   },
   {
     ...opaqueMade,
+    name: 'directory made opaque two levels above what that hides, while a process holds it',
+    layers: (o) => directory(o.low(2, 'd/sub'), o.low(3, 'd/sub/bottom')),
+    warm: ({ overlay }) => touch(overlay.at('d'), overlay.at('d/sub')),
+    check: ({ overlay }) => first(absent(overlay.at('d/sub/bottom')), lists(overlay.at('d/sub'), [])),
+    holder: { keeps: 'directory', path: 'd' },
+    expect: 'coherent-after-holder',
+    named: 'd',
+  },
+  {
+    ...opaqueMade,
     name: 'directory in a middle lower no longer opaque reveals the bottom',
     layers: async (o, changer) => {
       await opaqueMade.layers(o, changer)
