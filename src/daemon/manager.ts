@@ -6,7 +6,7 @@ import { discoverOverlays } from '../overlay/discover.js'
 import { type OpenOptions, openOverlay, scanForRedirects } from '../overlay/open.js'
 import type { OpenLayer, OpenOverlay, OverlayDescription } from '../overlay/types.js'
 import { OverlayController } from '../refresh/controller.js'
-import { kernelFollows, lowerChangesMode, proveFollowing } from '../refresh/lower-changes.js'
+import { hasLowerChanges, kernelFollows, lowerChangesMode, proveFollowing } from '../refresh/lower-changes.js'
 import type { RefreshPolicy } from '../refresh/policy.js'
 import type { LowerChanges } from '../watch/changes.js'
 import { ChangeStream, OverlayWatch } from '../watch/stream.js'
@@ -16,6 +16,9 @@ import type { Logger } from './log.js'
 
 /** Directories looked at for redirects before names are mapped without them. */
 const maxRedirectDirectories = 1_000_000
+
+/** `lower_changes` of a mount can be changed without an event. */
+const modeIntervalMs = 10_000
 
 /** A small upper has been searched when the daemon says that it is ready; a large one is not waited for. */
 const redirectPatienceMs = 50
@@ -39,6 +42,7 @@ export class OverlayManager {
   readonly stream: ChangeStream
   private readonly lane: Lane = new native.Lane('mounts')
   private syncing: Promise<void> = Promise.resolve()
+  private modeTimer: NodeJS.Timeout | null = null
   private looking: Promise<void> = Promise.resolve()
   /** Searches of large uppers for redirects: until they end, changes cannot be told apart by name. */
   private readonly learning = new Set<Promise<void>>()
@@ -53,6 +57,10 @@ export class OverlayManager {
     },
     private readonly log: Logger,
   ) {
+    if (hasLowerChanges()) {
+      this.modeTimer = setInterval(() => void this.sync(), modeIntervalMs)
+      this.modeTimer.unref()
+    }
     this.stream = new ChangeStream(settings.reconcileIntervalMs, (message) => log.info(message))
   }
 
@@ -90,6 +98,7 @@ export class OverlayManager {
   }
 
   async close(): Promise<void> {
+    if (this.modeTimer !== null) clearInterval(this.modeTimer)
     await this.syncing
     for (const device of [...this.managed.keys()]) await this.release(device)
     this.stream.close()
@@ -151,6 +160,16 @@ export class OverlayManager {
     inner.watch = await this.stream.watch(inner.controller.overlay, inner.controller)
   }
 
+  /** One that was taken again has lost the watch for the overlays above it. */
+  private async tellAbove(device: string): Promise<void> {
+    for (const { controller } of this.managed.values()) {
+      const above = controller.overlay.layers.some((layer) => layer.nested?.device === device)
+      if (!above || controller.follows) continue
+      await this.watchFor(device)
+      controller.markDirty('the overlay below was taken again')
+    }
+  }
+
   private async serve(overlay: OpenOverlay, settings: OverlaySettings): Promise<void> {
     const { device, mounts } = overlay.description
     const name = display(mounts[0]!.mountPoint)
@@ -169,6 +188,7 @@ export class OverlayManager {
       // A vanish policy acts on events, which the kernel keeps to itself.
       if (follows && settings.policy.onVanish === 'keep') {
         this.managed.set(device, { settings, controller, watch: new OverlayWatch(this.stream), lock })
+        await this.tellAbove(device)
         return
       }
       for (const { nested } of overlay.layers) if (nested !== null) await this.watchFor(nested.device)

@@ -31,7 +31,7 @@ export async function report(
 
 async function overlayStatus({ controller, watch }: Managed): Promise<OverlayStatus> {
   const { overlay, policy, statistics, unresolved } = controller
-  const rungs = await ladder(overlay, policy)
+  const rungs = await ladder(overlay, policy, controller.follows)
   const primary: RungName[] = ['kernel', 'invalidate', 'remount', 'swap', 'drop-caches']
   const rung = rungs.find(({ name, unavailable }) => primary.includes(name) && unavailable === '')
   const watched = watch.layers()

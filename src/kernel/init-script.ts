@@ -10,7 +10,7 @@ export interface GuestCommand {
 }
 
 /** Where the guest has a file system of its own over the one of this machine. */
-const hidden = ['/tmp', '/run', '/dev/shm']
+const hidden = ['/tmp', '/run']
 
 /** Serial lines of the guest, in the order of the file descriptors 3, 4 and 5 of the kernel's process. */
 export const serialLines = { stdout: '/dev/ttyS0', stderr: '/dev/ttyS1', result: '/dev/ttyS2' } as const
@@ -26,8 +26,8 @@ const splats =
  */
 export function initScript(command: GuestCommand): string {
   const kept = command.keep.filter((path) => hidden.some((top) => path.startsWith(`${top}/`))).map(quote)
-  const hold = kept.map((path, at) => `mkdir -p /dev/kept/${at}; mount --bind ${path} /dev/kept/${at}`)
-  const give = kept.map((path, at) => `mkdir -p ${path}; mount --bind /dev/kept/${at} ${path}`)
+  const hold = kept.map((path, at) => `mkdir -p /dev/kept/${at} && mount --bind ${path} /dev/kept/${at}`)
+  const give = kept.map((path, at) => `mkdir -p ${path} && mount --bind /dev/kept/${at} ${path}`)
   const env = Object.entries(command.env).map(([name, value]) => `export ${name}=${quote(value)}`)
   return `#!/bin/sh
 mount -t proc proc /proc

@@ -248,6 +248,7 @@ export class OverlayController implements ChangeSink {
     this.unresolved.suspects.add(cached)
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
     if (this.held.isDue && !this.closed) await this.look()
+    else this.lookLater()
   }
 
   private async look(): Promise<void> {
@@ -275,7 +276,7 @@ export class OverlayController implements ChangeSink {
     left: StaleEntry[],
     holders: Holder[] | null = null,
   ): Promise<void> {
-    if (left.length > 0 && (await this.trySwap())) return
+    if (this.closed || (left.length > 0 && (await this.trySwap()))) return
     if (left.length > 0 || !this.unresolved.isEmpty) await this.report(checked, left, holders)
   }
 
@@ -299,9 +300,11 @@ export class OverlayController implements ChangeSink {
   }
 
   private async report(checked: Checked, left: StaleEntry[], seen: Holder[] | null = null): Promise<void> {
-    const known = left.length === 0 && this.unresolved.suspects.isEmpty
-    const holders = seen ?? (known ? [] : (await findHolders(this.overlay)).holders)
-    const added = await this.unresolved.update(checked, left, { holders, moved: this.held.moved })
+    const holders = seen ?? (left.length > 0 ? (await findHolders(this.overlay)).holders : null)
+    // Nothing looks wrong: who holds it can be asked later.
+    if (holders === null && this.unresolved.suspects.areNew) this.held.addEverything()
+    const holding = holders === null ? null : { holders, moved: this.held.moved }
+    const added = await this.unresolved.update(checked, left, holding)
     for (const { path, kind, detail, holders: pins } of added) {
       const by = pins.map(({ pid, command, via, fd }) => ({ pid, command, via, fd }))
       this.events.log('warn', 'stale until its holder lets go', {
@@ -323,7 +326,9 @@ export class OverlayController implements ChangeSink {
       left = await compareLookups(this.overlay, paths, this.oracle)
       if (left.length === 0) break
     }
-    await this.report({ paths: new Set(paths), listings: new Set() }, left)
+    // Who has let go is not to be asked again.
+    const holders = refresh && !this.unresolved.isEmpty ? (await findHolders(this.overlay)).holders : null
+    await this.report({ paths: new Set(paths), listings: new Set() }, left, holders)
   }
 
   private async applyVanish(): Promise<void> {

@@ -7,6 +7,7 @@ import type { Oracle } from '../coherence/oracle.js'
 import { movedPins } from '../coherence/pinned.js'
 import { compareAll, compareLookups } from '../coherence/verify.js'
 import type { Holder, OpenOverlay, StaleEntry } from '../overlay/types.js'
+import { isAtOrBelow } from './attribution.js'
 import { Budget } from './budget.js'
 
 /** What a look found. */
@@ -133,6 +134,7 @@ export class HeldLooks {
         const { holders } = await findHolders(this.overlay)
         this.found = { holders, renamed }
       } catch (error) {
+        for (const path of renamed) this.renamed.add(path)
         this.found = { error }
       }
     }).finally(() => {
@@ -158,7 +160,8 @@ export class HeldLooks {
     if (holders.length === 0) return
     this.moved = await movedPins(this.overlay, holders, renamed)
     // What may have other layers is compared with all that is below it: less would take a finding back.
-    const deep = new Set([...renamed, ...this.moved.keys(), ...this.suspects()])
+    const here = renamed.filter((path) => holders.some((holder) => isAtOrBelow(holder.path, path)))
+    const deep = new Set([...here, ...this.moved.keys(), ...this.suspects()])
     const paths = new Set(holders.map((holder) => holder.path).filter((path) => !deep.has(path)))
     await this.lookUp(deep, look)
     look.cached.push(...this.moved.keys())

@@ -13,14 +13,21 @@ export interface Rung {
   unavailable: string
 }
 
-/** The refresh ladder of one overlay, best rung first. */
-export async function ladder(overlay: OpenOverlay, policy: RefreshPolicy): Promise<Rung[]> {
+/**
+ * The refresh ladder of one overlay, best rung first.
+ *
+ * @param follows - False: the kernel was tried, and does not do what the mount option says
+ */
+export async function ladder(overlay: OpenOverlay, policy: RefreshPolicy, follows = true): Promise<Rung[]> {
   const mode = lowerChangesMode(overlay.description)
   const admin = native.capabilities().includes('CAP_SYS_ADMIN') ? '' : 'needs CAP_SYS_ADMIN'
   const readOnly = overlay.description.upper === null
   const swapReason = policy.swap === 'never' ? 'switched off' : admin || (await refuseSwap(overlay))
   return [
-    { name: 'kernel', unavailable: followingReason(mode) },
+    {
+      name: 'kernel',
+      unavailable: followingReason(mode) || (follows ? '' : 'tried, and it does not follow'),
+    },
     { name: 'invalidate', unavailable: invalidateReason(mode) || admin },
     { name: 'remount', unavailable: admin },
     { name: 'nudge', unavailable: nudgeReason(readOnly, policy) },

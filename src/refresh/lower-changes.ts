@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -14,17 +14,34 @@ export type LowerChangesMode = 'off' | 'manual' | 'notify' | 'reval'
 const parameter = '/sys/module/overlay/parameters/lower_changes'
 const mountAttrReadOnly = 0x1
 
-/** Null where overlayfs has no such option. `off` is not printed in the mount table. */
+/** Null where overlayfs has no such option. The mount table prints what is not the module's default. */
 export function lowerChangesMode(description: OverlayDescription): LowerChangesMode | null {
   const value = description.options.find(([name]) => name === 'lower_changes')?.[1] ?? null
-  if (value === 'manual' || value === 'notify' || value === 'reval') return value
-  return existsSync(parameter) ? 'off' : null
+  return asMode(value) ?? asMode(moduleDefault())
 }
 
 /** The kernel keeps the overlay coherent by itself. */
 export function kernelFollows(description: OverlayDescription): boolean {
   const mode = lowerChangesMode(description)
   return mode === 'notify' || mode === 'reval'
+}
+
+/** Mounts of this kernel have modes, which can be changed without the mount table telling. */
+export function hasLowerChanges(): boolean {
+  return existsSync(parameter)
+}
+
+function moduleDefault(): string | null {
+  try {
+    return readFileSync(parameter, 'latin1').trim()
+  } catch {
+    return null
+  }
+}
+
+function asMode(value: string | null): LowerChangesMode | null {
+  const modes: readonly LowerChangesMode[] = ['off', 'manual', 'notify', 'reval']
+  return modes.find((mode) => mode === value) ?? null
 }
 
 /**

@@ -52,7 +52,13 @@ export async function refreshOnce(
   const startedAt = performance.now()
   let left = before
   for (const rung of rungs) {
-    if (rung.unavailable !== '' || (named !== undefined && rung.name !== named.name)) continue
+    // Nothing to do on rung kernel: whoever asks for a refresh gets the next one.
+    if (
+      rung.name === 'kernel' ||
+      rung.unavailable !== '' ||
+      (named !== undefined && rung.name !== named.name)
+    )
+      continue
     if (named === undefined && used.length > 0 && !cures(rung.name, left)) continue
     used.push(rung.name)
     if (options.dryRun) continue

@@ -10,14 +10,19 @@ import { type Holding, isAtOrBelow, pinsOf } from './attribution.js'
  * and a later change below it can show that. Each is remembered until a refresh does drop it.
  */
 export class Suspects {
-  private readonly pins = new Map<ByteString, Holder[]>()
+  private readonly pins = new Map<ByteString, Holder[] | null>()
 
   get isEmpty(): boolean {
     return this.pins.size === 0
   }
 
   add(paths: Iterable<ByteString>): void {
-    for (const path of paths) if (path !== '' && !this.pins.has(path)) this.pins.set(path, [])
+    for (const path of paths) if (path !== '' && !this.pins.has(path)) this.pins.set(path, null)
+  }
+
+  /** Nobody has asked yet who holds one of them. */
+  get areNew(): boolean {
+    return [...this.pins.values()].includes(null)
   }
 
   paths(): Iterable<ByteString> {
@@ -29,7 +34,7 @@ export class Suspects {
   }
 
   holders(): Holder[] {
-    return [...this.pins.values()].flat()
+    return [...this.pins.values()].flatMap((pins) => pins ?? [])
   }
 
   attribute(holding: Holding): void {

@@ -31,6 +31,8 @@ const looksPerComparison = 5
 /** With growing pauses these take some two seconds. */
 const youngLooks = 16
 
+const nobody: Holding = { holders: [], moved: new Map() }
+
 /** Staleness that is held, until who holds it lets go. */
 export class UnresolvedStaleness {
   readonly suspects = new Suspects()
@@ -40,6 +42,7 @@ export class UnresolvedStaleness {
   private timer: NodeJS.Timeout | null = null
 
   private looks = 0
+  private closed = false
 
   /** @param retry - Looks again at {@link paths}, after a refresh when a holder has `letGo`. */
   constructor(private readonly retry: (letGo: boolean) => void) {}
@@ -58,9 +61,11 @@ export class UnresolvedStaleness {
 
   /**
    * Replaces what is known about what was `checked` by `entries`.
+   *
+   * @param holding - Null: not asked, because there is nothing to attribute
    * @returns entries that were not known before
    */
-  async update(checked: Checked, entries: StaleEntry[], holding: Holding): Promise<Unresolved[]> {
+  async update(checked: Checked, entries: StaleEntry[], holding: Holding | null): Promise<Unresolved[]> {
     const before = new Map(this.entries)
     for (const [key, entry] of before) {
       const { path, causes } = entry
@@ -69,7 +74,7 @@ export class UnresolvedStaleness {
     }
     const added: Unresolved[] = []
     for (const entry of entries) {
-      const { path, holders: pins } = attribute(entry.path, holding)
+      const { path, holders: pins } = attribute(entry.path, holding ?? nobody)
       const key = `${entry.kind} ${path}`
       const known = this.entries.get(key) ?? before.get(key)
       const causes = new Set([...(this.entries.get(key)?.causes ?? []), entry.path])
@@ -78,18 +83,24 @@ export class UnresolvedStaleness {
       this.suspects.add([path, entry.path])
       if (known === undefined) added.push(unresolved)
     }
-    this.suspects.attribute(holding)
-    await this.remember()
+    if (this.closed) return []
+    if (holding !== null) {
+      this.suspects.attribute(holding)
+      await this.remember()
+    }
     if (added.length > 0) {
       this.delayMs = firstRetryMs
       this.looks = 0
     }
-    this.schedule()
+    // Changes come all the time: they must not put off what looks whether a holder has let go.
+    if (added.length > 0 || this.timer === null) this.schedule()
     return added
   }
 
   close(): void {
+    this.closed = true
     if (this.timer !== null) clearTimeout(this.timer)
+    this.timer = null
     this.entries.clear()
     this.suspects.clear()
   }
@@ -107,8 +118,11 @@ export class UnresolvedStaleness {
   private schedule(): void {
     if (this.timer !== null) clearTimeout(this.timer)
     this.timer = null
-    if (this.isEmpty) return
-    this.timer = setTimeout(() => void this.look(), this.delayMs)
+    if (this.isEmpty || this.closed) return
+    this.timer = setTimeout(() => {
+      this.timer = null
+      void this.look()
+    }, this.delayMs)
     this.timer.unref()
     this.delayMs = Math.min(this.delayMs * 1.5, this.pins.length > 0 ? lastRetryMs : lastBlindRetryMs)
   }
@@ -119,6 +133,7 @@ export class UnresolvedStaleness {
   }
 
   private async look(): Promise<void> {
+    if (this.isEmpty || this.closed) return
     const held = (await this.everyPinHolds()) && this.pins.length > 0
     const young = ++this.looks <= youngLooks
     if (this.entries.size === 0) this.lookAtSuspects(held, young)
@@ -130,7 +145,8 @@ export class UnresolvedStaleness {
 
   /** Nothing looks wrong, and what changes is compared when it changes: all that matters is when they let go. */
   private lookAtSuspects(held: boolean, young: boolean): void {
-    if (held) this.schedule()
+    // A search is on its way.
+    if (held || this.suspects.areNew) this.schedule()
     else if (this.pins.length > 0 || young) this.retry(true)
     // Nobody holds them, and every refresh found them cached again: they are read all the time.
     else this.suspects.clear()
