@@ -14,6 +14,8 @@ import { decodeOverlayHandle, type RealHandle } from './overlay-handle.js'
 interface PinnedDirectory {
   /** Where it is in the overlay. */
   path: ByteString
+  /** It was removed through the overlay, and its lower may be there all the same. */
+  deleted: boolean
   /** The real directory; null where the overlay has no file handles (in a user namespace; before 6.6). */
   real: RealHandle | null
   ino: bigint
@@ -40,7 +42,7 @@ export async function movedPins(
   for (const pinned of await pinnedDirectories(overlay, holders)) {
     const now = pinned.real === null ? null : await whereNow(overlay, pinned.real)
     if (now === null) byNumber.push(pinned)
-    else for (const path of now) if (path !== pinned.path) add(moved, path, pinned.holders)
+    else for (const path of now) if (path !== pinned.path || pinned.deleted) add(moved, path, pinned.holders)
   }
   if (byNumber.length > 0) {
     for (const [path, pins] of await findByNumber(overlay, byNumber, renamed)) add(moved, path, pins)
@@ -57,13 +59,15 @@ async function pinnedDirectories(overlay: OpenOverlay, holders: Holder[]): Promi
   for (const holder of holders) {
     // What is above a file can only be reached by name: the dentries are pinned, so this looks nothing up anew.
     let path = holder.directory ? holder.path : split(holder.path).directory
+    let { deleted } = holder
     for (let link = procLink(holder); path !== ''; link += '/..', path = split(path).directory) {
       const one = await (holder.directory ? byLink(overlay, link) : byName(overlay, path))
       if (one === null) break
-      const key = `${one.ino} ${path}`
+      const key = `${one.ino} ${path} ${deleted}`
       const before = known.get(key)
-      if (before === undefined) known.set(key, { ...one, path, holders: [holder] })
+      if (before === undefined) known.set(key, { ...one, path, deleted, holders: [holder] })
       else before.holders.push(holder)
+      deleted = false
     }
   }
   return [...known.values()]
@@ -156,7 +160,7 @@ async function findByNumber(
   const look = (path: ByteString, ino: bigint) => {
     const one = pins.get(BigInt.asUintN(32, ino))
     if (!oneFileSystem) add(found, path, all)
-    else if (one !== undefined && one.path !== path) add(found, path, one.holders)
+    else if (one !== undefined && (one.path !== path || one.deleted)) add(found, path, one.holders)
   }
   let left = walkLimit
   for (const layer of lowers(overlay)) {

@@ -18,6 +18,7 @@ import { nudge } from './nudge.js'
 import type { RefreshPolicy } from './policy.js'
 import { remount } from './remount.js'
 import { RefreshStatistics } from './statistics.js'
+import { touchedBy } from './suspects.js'
 import { swap } from './swap.js'
 import { type Checked, UnresolvedStaleness } from './unresolved.js'
 import { applyVanish } from './vanish.js'
@@ -201,7 +202,9 @@ export class OverlayController implements ChangeSink {
     } else {
       this.statistics.refreshesAvoided++
     }
-    this.held.addLookups(this.unresolved.suspects.touchedBy(changes))
+    // A held directory can be in the way where its lower is now, also when that is revealed only later.
+    const { suspects } = this.unresolved
+    this.held.addLookups(touchedBy(changes, [...suspects.paths(), ...this.held.moved.keys()]))
     await this.verify(found, changed)
     await this.applyVanish()
   }

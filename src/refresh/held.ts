@@ -157,6 +157,7 @@ export class HeldLooks {
   /** Everything that a process has open: the only listings that can be held, the only dentries that can be pinned. */
   private async compare(holders: Holder[], renamed: ByteString[], look: Look): Promise<void> {
     look.holders = holders
+    this.moved = new Map()
     if (holders.length === 0) return
     this.moved = await movedPins(this.overlay, holders, renamed)
     // What may have other layers is compared with all that is below it: less would take a finding back.

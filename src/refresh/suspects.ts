@@ -5,6 +5,25 @@ import type { Holder, OpenOverlay } from '../overlay/types.js'
 import type { LowerChanges } from '../watch/changes.js'
 import { type Holding, isAtOrBelow, pinsOf } from './attribution.js'
 
+/** Those of `paths` that a change lies below, at, or on the way to. */
+export function touchedBy(changes: LowerChanges, paths: Iterable<ByteString>): ByteString[] {
+  const all = [...paths]
+  if (all.length === 0 || changes.dirtyReason !== '') return all
+  const directories = [...changes.directories.keys(), ...changes.dirtyDirectories]
+  return all.filter(
+    (path) => isOnTheWay(changes, path) || directories.some((directory) => isAtOrBelow(directory, path)),
+  )
+}
+
+function isOnTheWay(changes: LowerChanges, path: ByteString): boolean {
+  for (let at = path; at !== ''; ) {
+    const { directory, name } = split(at)
+    if (changes.directories.get(directory)?.has(name) || changes.dirtyDirectories.has(directory)) return true
+    at = directory
+  }
+  return false
+}
+
 /**
  * What a refresh did not drop: its layers may be those that it merged long ago, also while nothing looks wrong,
  * and a later change below it can show that. Each is remembered until a refresh does drop it.
@@ -39,14 +58,6 @@ export class Suspects {
 
   attribute(holding: Holding): void {
     for (const path of this.pins.keys()) this.pins.set(path, pinsOf(path, holding))
-  }
-
-  /** Those that a change lies below. */
-  touchedBy(changes: LowerChanges): ByteString[] {
-    const paths = [...this.pins.keys()]
-    if (paths.length === 0 || changes.dirtyReason !== '') return paths
-    const directories = [...changes.directories.keys(), ...changes.dirtyDirectories]
-    return paths.filter((path) => directories.some((directory) => isAtOrBelow(directory, path)))
   }
 
   /** After a refresh: what is not cached is not held any more. */

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Holder } from '../../../src/overlay/types.js'
 import { attribute, isAtOrBelow } from '../../../src/refresh/attribution.js'
-import { Suspects } from '../../../src/refresh/suspects.js'
+import { touchedBy } from '../../../src/refresh/suspects.js'
 import { PendingChanges } from '../../../src/watch/changes.js'
 
 const holder = (pid: number, path: string, directory = true): Holder => ({
@@ -44,17 +44,16 @@ describe('isAtOrBelow', () => {
   })
 })
 
-describe('Suspects', () => {
+describe('touchedBy', () => {
   const change = (directory: string) => ({ layer: 1, directory, name: 'x', kind: 1 })
 
-  it('are touched by what changes below them, and by what has no name', () => {
-    const suspects = new Suspects()
-    suspects.add(['a/b', '', 'c'])
+  it('finds what changes lie below, or on the way to, and everything where changes have no name', () => {
+    const paths = ['a/b', 'c', 'a/x/y']
     const pending = new PendingChanges()
     pending.add(change('a/b/deep'), 0n)
     pending.add(change('a'), 0n)
-    expect(suspects.touchedBy(pending.take())).toEqual(['a/b'])
+    expect(touchedBy(pending.take(), paths)).toEqual(['a/b', 'a/x/y'])
     pending.addDirty('why', 0n)
-    expect(suspects.touchedBy(pending.take())).toEqual(['a/b', 'c'])
+    expect(touchedBy(pending.take(), paths)).toEqual(paths)
   })
 })
