@@ -265,13 +265,14 @@ export interface Coherence {
    * Facts for the coherence stage. Per directory: takes the directory's lock once (open, lseek: a barrier for
    * lookups in flight), then probes each name, and stats cached ones in the overlay and in every layer.
    * `revalidates`: a layer has d_revalidate (kernfs), so "could not tell" is answered by a real lookup.
+   * `lookUpDirectories`: so are the directories alone, where the overlay itself has it (`lower_changes`).
    */
   examine(
     lane: Lane,
     overlay: Handle,
     layers: Handle[],
     requests: ExamineRequest[],
-    options: { revalidates: boolean },
+    options: { revalidates: boolean; lookUpDirectories?: boolean },
   ): Promise<DirectoryFacts[]>
   /**
    * Opens the directory through the overlay and lists it once. Per name: 0 when it is not listed, else
@@ -475,6 +476,12 @@ export interface ProcessFacts {
   mapped: MappedFile[]
 }
 
+export interface LinkTarget {
+  devMajor: number
+  devMinor: number
+  directory: boolean
+}
+
 export interface Process {
   /** Process ids that /proc lists. */
   processIds(lane: Lane): Promise<number[]>
@@ -483,6 +490,11 @@ export interface Process {
    * followed, so a file system that hangs stops nobody. `maps`: mapped files too, which take the longest.
    */
   processes(lane: Lane, pids: number[], options: { maps: boolean }): Promise<ProcessFacts[]>
+  /**
+   * What a link in /proc leads to, by what this machine knows of it: a server that does not answer is not asked. Null
+   * when it leads nowhere (any more), or that may not be asked. statx(2), AT_STATX_DONT_SYNC.
+   */
+  linkTarget(lane: Lane, link: string): Promise<LinkTarget | null>
   /** Sends `state` to $NOTIFY_SOCKET (sd_notify(3)); false when there is none. Never blocks. */
   notifySystemd(state: string): boolean
   /** Names of the capabilities in the effective set, for example `CAP_SYS_ADMIN`. Never blocks. */

@@ -37,13 +37,17 @@ struct DirectoryFacts {
 
 class Examiner {
  public:
-  Examiner(int overlay, const std::vector<SharedFd>& layers, bool revalidates, SysError& error)
-      : overlay_(overlay), layers_(layers), revalidates_(revalidates), error_(error) {}
+  Examiner(int overlay, const std::vector<SharedFd>& layers, bool revalidates, bool lookUpDirectories, SysError& error)
+      : overlay_(overlay),
+        layers_(layers),
+        revalidates_(revalidates),
+        lookUpDirectories_(lookUpDirectories),
+        error_(error) {}
 
   DirectoryFacts Directory(const Request& request) {
     DirectoryFacts facts;
     Probe probe = ProbeCached(overlay_, request.directory, O_DIRECTORY);
-    if (probe.cached == Cached::kNone && revalidates_) {
+    if (probe.cached == Cached::kNone && (revalidates_ || lookUpDirectories_)) {
       probe = ProbeLooking(overlay_, request.directory, O_DIRECTORY);
     }
     Fd directory(probe.fd);
@@ -118,6 +122,7 @@ class Examiner {
   int overlay_;
   const std::vector<SharedFd>& layers_;
   bool revalidates_;
+  bool lookUpDirectories_;
   SysError& error_;
 };
 
@@ -160,12 +165,17 @@ Napi::Value Examine(const Napi::CallbackInfo& info) {
       requests.push_back({BytesFrom(request.Get("directory")), BytesListFrom(request.Get("names"))});
     }
   }
-  bool revalidates = info[4].IsObject() && info[4].As<Napi::Object>().Get("revalidates").ToBoolean();
+  auto option = [&info](const char* name) {
+    return info[4].IsObject() && info[4].As<Napi::Object>().Get(name).ToBoolean();
+  };
+  bool revalidates = option("revalidates");
+  bool lookUpDirectories = option("lookUpDirectories");
   return OnLane<std::vector<DirectoryFacts>>(
       info[0],
-      [overlay, layers = std::move(layers), requests = std::move(requests), revalidates](SysError& error) {
+      [overlay, layers = std::move(layers), requests = std::move(requests), revalidates,
+       lookUpDirectories](SysError& error) {
         std::vector<DirectoryFacts> facts;
-        Examiner examiner(overlay->get(), layers, revalidates, error);
+        Examiner examiner(overlay->get(), layers, revalidates, lookUpDirectories, error);
         for (const Request& request : requests) {
           if (!error) facts.push_back(examiner.Directory(request));
         }

@@ -28,6 +28,7 @@ void ExportListing(Napi::Env env, Napi::Object exports);
 
 void ExportCapability(Napi::Env env, Napi::Object exports);
 void ExportNotify(Napi::Env env, Napi::Object exports);
+void ExportProcessLink(Napi::Env env, Napi::Object exports);
 void ExportProcesses(Napi::Env env, Napi::Object exports);
 
 // Adds `exports.<name>`, a function.

@@ -20,7 +20,7 @@ Napi::Value Invalidate(const Napi::CallbackInfo& info) {
   SharedFd root = Handle::From(info[1]);
   bool subtree = info[3].IsObject() && info[3].As<Napi::Object>().Get("subtree").ToBoolean();
   return OnLane(info[0], [root, directories = BytesListFrom(info[2]), subtree](SysError& error) {
-    ovl_invalidate request{subtree ? OVL_INVALIDATE_SUBTREE : 0, 0};
+    ovl_invalidate request{subtree ? uint64_t{OVL_INVALIDATE_SUBTREE} : 0, 0};
     for (const std::string& directory : directories) {
       Fd fd(OpenBeneath(root->get(), directory, O_RDONLY | O_DIRECTORY));
       bool done = fd.get() >= 0 && ioctl(fd.get(), OVL_IOC_INVALIDATE, &request) == 0;

@@ -17,6 +17,7 @@ Napi::Value RequestShortSliceHere(const Napi::CallbackInfo& info) {
 void ExportProcess(Napi::Env env, Napi::Object exports) {
   ExportCapability(env, exports);
   ExportNotify(env, exports);
+  ExportProcessLink(env, exports);
   ExportProcesses(env, exports);
   ExportFunction<RequestShortSliceHere>(env, exports, "requestShortSlice");
 }

@@ -18,17 +18,30 @@ export interface Examination {
   stale: StaleName[]
   /** Directories that are cached, so that a listing of them may be held: names that may have come or gone. */
   cachedDirectories: Map<ByteString, ByteString[]>
+  /** Directories that the overlay has, in which anything changed. */
+  changedDirectories: ByteString[]
   /** Directories that came to these paths: one that is held brings along what it merged before. */
   movedDirectories: ByteString[]
   /** Why everything must be forgotten although no name is known to be stale; '' when not. */
   unknownReason: string
 }
 
-/** What the overlay has cached, of all that changed, that is not true any more. */
-export async function examine(overlay: OpenOverlay, changes: LowerChanges): Promise<Examination> {
+/**
+ * What the overlay has cached, of all that changed, that is not true any more.
+ *
+ * @param lookUpDirectories - The overlay verifies by itself what it has cached once it is told (rung "invalidate").
+ *   What it has not verified yet cannot be told from what is not cached, and a verification in flight may file what
+ *   was true before the change: every changed directory that is there counts, cached or not
+ */
+export async function examine(
+  overlay: OpenOverlay,
+  changes: LowerChanges,
+  lookUpDirectories = false,
+): Promise<Examination> {
   const result: Examination = {
     stale: [],
     cachedDirectories: new Map(),
+    changedDirectories: [],
     movedDirectories: movedDirectories(changes),
     unknownReason: changes.dirtyReason,
   }
@@ -38,11 +51,13 @@ export async function examine(overlay: OpenOverlay, changes: LowerChanges): Prom
   for (const directory of changes.dirtyDirectories) requests.push({ directory, names: [] })
   const facts = await native.examine(overlay.lane, overlay.root, layerRoots(overlay), requests, {
     revalidates: overlay.layers.some((layer) => layer.revalidates),
+    lookUpDirectories,
   })
   const mask = inodeMask(overlay)
   const linked: { directory: ByteString; names: ByteString[] }[] = []
   for (const [index, { directory, names }] of requests.entries()) {
     const found = facts[index]!
+    if (found.cached === Cached.positive) result.changedDirectories.push(directory)
     const kinds = changes.directories.get(directory)
     if (index >= directories.length || kinds === undefined) {
       if (found.cached === Cached.positive) {

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT
 import { constants } from 'node:fs'
-import { stat } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { type ByteString, display, split } from '../bytes.js'
-import { Cached, type DescriptorFacts, native, type ProcessFacts } from '../native.js'
+import {
+  Cached,
+  type DescriptorFacts,
+  type Lane,
+  type LinkTarget,
+  native,
+  type ProcessFacts,
+} from '../native.js'
 import type { Holder, OpenOverlay } from '../overlay/types.js'
 import { MountTables, mountByPath, pathInOverlay, type SeenMount, type SeenMounts } from './holders-mounts.js'
 
@@ -31,19 +37,24 @@ const oTemporary = 0o20000000
  * mount namespace and through every bind mount. See proc_pid_fd(5), proc_pid_fdinfo(5), proc_pid_maps(5).
  *
  * Open files are matched by the mount id in fdinfo, directories by device, mappings by the device in maps. Links are
- * read and not followed for anything but the overlay's own, so that a dead network file system stops nobody.
+ * read; followed where only that can tell, and then no server is asked, so that a dead one stops nobody.
  * The search has a lane of its own: it takes milliseconds, and neither this thread nor the overlay's lane waits.
  * Not found: what no process has by a number or name (a descriptor on its way in a socket, a swap file, a loop
  * device, an io_uring table), and what only one thread has that unshared its descriptors or directories.
  */
 export async function findHolders(overlay: OpenOverlay, options: HolderOptions = {}): Promise<HolderScan> {
-  const scan = new Scan(overlay, options.directoriesOnly ?? false)
-  const batches = await survey(!(options.directoriesOnly ?? false))
-  // All mount tables first: a process that holds a descriptor from one namespace may live in another one.
-  for (const processes of batches) scan.learn(processes)
-  for (const processes of batches) {
-    await scan.match(processes)
-    await setImmediate()
+  const lane = new native.Lane('holders', { bulk: true })
+  const scan = new Scan(overlay, options.directoriesOnly ?? false, lane)
+  try {
+    const batches = await survey(lane, !(options.directoriesOnly ?? false))
+    // All mount tables first: a process that holds a descriptor from one namespace may live in another one.
+    for (const processes of batches) scan.learn(processes)
+    for (const processes of batches) {
+      await scan.match(processes)
+      await setImmediate()
+    }
+  } finally {
+    lane.close()
   }
   const { paths } = options
   const holders =
@@ -53,17 +64,12 @@ export async function findHolders(overlay: OpenOverlay, options: HolderOptions =
   return { holders, unreadable: scan.unreadable }
 }
 
-async function survey(maps: boolean): Promise<ProcessFacts[][]> {
-  const lane = new native.Lane('holders', { bulk: true })
-  try {
-    const pids = await native.processIds(lane)
-    const batches: ProcessFacts[][] = []
-    for (let at = 0; at < pids.length; at += batch)
-      batches.push(await native.processes(lane, pids.slice(at, at + batch), { maps }))
-    return batches
-  } finally {
-    lane.close()
-  }
+async function survey(lane: Lane, maps: boolean): Promise<ProcessFacts[][]> {
+  const pids = await native.processIds(lane)
+  const batches: ProcessFacts[][] = []
+  for (let at = 0; at < pids.length; at += batch)
+    batches.push(await native.processes(lane, pids.slice(at, at + batch), { maps }))
+  return batches
 }
 
 /** A dentry pins its parents. */
@@ -76,12 +82,14 @@ class Scan {
   unreadable = 0
   readonly #overlay: OpenOverlay
   readonly #directoriesOnly: boolean
+  readonly #lane: Lane
   readonly #tables: MountTables
   /** `major:minor` of the superblock. */
   readonly #device: string
 
-  constructor(overlay: OpenOverlay, directoriesOnly: boolean) {
+  constructor(overlay: OpenOverlay, directoriesOnly: boolean, lane: Lane) {
     this.#overlay = overlay
+    this.#lane = lane
     this.#directoriesOnly = directoriesOnly
     this.#device = overlay.description.device
     this.#tables = new MountTables(this.#device)
@@ -112,28 +120,29 @@ class Scan {
     if (candidates.length === 0) return
     // Another mount may lie over the overlay by now; only a directory of the overlay has its device. A directory
     // that is dead below answers ESTALE: then the path must do.
-    const found = await attributesOf(`/proc/${facts.pid}/${via}`)
+    const found = await native.linkTarget(this.#lane, `/proc/${facts.pid}/${via}`)
     const byPath = mountByPath(table, path)
-    if (found === null ? byPath === null : found.device !== this.#device) return
+    if (found === null ? byPath === null : deviceOf(found) !== this.#device) return
     this.#add(facts, { via, fd: null, directory: true }, byPath ?? candidates.at(-1)!, path)
   }
 
   async #descriptor(
     facts: ProcessFacts,
-    { number, mountId, flags, link }: DescriptorFacts,
+    { number, mountId, flags, link: path }: DescriptorFacts,
     mount: SeenMount | undefined,
   ): Promise<void> {
     const opened = (flags & constants.O_DIRECTORY) !== 0 && (flags & oTemporary) === 0
-    const found = mount !== undefined && opened ? null : await attributesOf(`/proc/${facts.pid}/fd/${number}`)
+    const link = `/proc/${facts.pid}/fd/${number}`
+    const found = mount !== undefined && opened ? null : await native.linkTarget(this.#lane, link)
     const directory = found?.directory ?? opened
     if (this.#directoriesOnly && !directory) return
-    if (mount !== undefined) this.#add(facts, { via: 'fd', fd: number, directory }, mount, link)
-    else if (found?.device === this.#device) {
+    if (mount !== undefined) this.#add(facts, { via: 'fd', fd: number, directory }, mount, path)
+    else if (found !== null && deviceOf(found) === this.#device) {
       // A mount that is in no namespace (any more). Its paths start at its own root, most often the overlay's.
       // One that is kept to reach the root pins nothing: the superblock does that itself.
-      if (link === '/' && (flags & oPath) !== 0) return
+      if (path === '/' && (flags & oPath) !== 0) return
       const detached = { id: mountId, mountPoint: '/', root: '' }
-      this.#add(facts, { via: 'fd', fd: number, directory }, detached, link)
+      this.#add(facts, { via: 'fd', fd: number, directory }, detached, path)
     }
   }
 
@@ -170,25 +179,12 @@ class Scan {
   }
 }
 
+function deviceOf({ devMajor, devMinor }: LinkTarget): string {
+  return `${devMajor}:${devMinor}`
+}
+
 /** The link in proc(5) that leads to what is held. */
 export function procLink(holder: Holder): string {
   if (holder.via === 'fd') return `/proc/${holder.pid}/fd/${holder.fd}`
   return holder.via === 'map' ? `/proc/${holder.pid}/exe` : `/proc/${holder.pid}/${holder.via}`
-}
-
-/** What a link in /proc leads to; null when that cannot be asked (it is dead, or gone). */
-async function attributesOf(link: string): Promise<{ device: string; directory: boolean } | null> {
-  try {
-    const found = await stat(link, { bigint: true })
-    return { device: unpackDevice(found.dev), directory: found.isDirectory() }
-  } catch {
-    return null
-  }
-}
-
-/** libuv packs what statx(2) says with makedev(3). */
-function unpackDevice(device: bigint): string {
-  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & 0xfffff000n)
-  const minor = (device & 0xffn) | ((device >> 12n) & 0xffffff00n)
-  return `${major}:${minor}`
 }

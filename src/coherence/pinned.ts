@@ -76,6 +76,9 @@ async function pinnedDirectories(overlay: OpenOverlay, holders: Holder[]): Promi
 type Found = Pick<PinnedDirectory, 'real' | 'ino'>
 
 async function byLink(overlay: OpenOverlay, link: string): Promise<Found | null> {
+  // Above the root of a bind mount another file system may follow, whose server may not answer.
+  const target = await native.linkTarget(overlay.lane, link)
+  if (target === null || `${target.devMajor}:${target.devMinor}` !== overlay.description.device) return null
   let handle: Handle
   try {
     handle = await native.openTree(overlay.lane, link, { clone: false })
@@ -98,7 +101,6 @@ async function byName(overlay: OpenOverlay, path: ByteString): Promise<Found | n
 async function describe(overlay: OpenOverlay, root: Handle, path: ByteString): Promise<Found | null> {
   try {
     const stat = await native.statAt(overlay.lane, root, path)
-    // Above the root of a bind mount another file system may follow.
     if (stat === null || `${stat.devMajor}:${stat.devMinor}` !== overlay.description.device) return null
     const handle = await native.handleAt(overlay.lane, root, path, { fid: true }).catch((error) => {
       if (isSyscallError(error)) return null

@@ -40,12 +40,16 @@ const revalidating = new Set([
   'vfat',
 ])
 
-/** Whether a layer on `mount` revalidates its dentries; an overlay does when one of its own layers does. */
+/**
+ * Whether a layer on `mount` revalidates its dentries; an overlay does when one of its own layers does, or when a
+ * patched overlayfs follows them (`lower_changes`).
+ */
 export function revalidates(mount: Mount, mounts: Mount[], depth = 0): boolean {
   if (revalidating.has(mount.fsType) || mount.fsType.startsWith('fuse.')) return true
   // overlayfs stacks at most two deep (FILESYSTEM_MAX_STACK_DEPTH).
   if (mount.fsType !== 'overlay' || depth > 2) return false
-  const { lower, dataOnly, upper } = parseOverlayOptions(mount.superOptions)
+  const { lower, dataOnly, upper, options } = parseOverlayOptions(mount.superOptions)
+  if (options.some(([name, value]) => name === 'lower_changes' && value !== 'off')) return true
   return [...lower, ...dataOnly, ...(upper === null ? [] : [upper])].some((path) => {
     const below = mountOf(mounts, path)
     return below !== undefined && below.id !== mount.id && revalidates(below, mounts, depth + 1)

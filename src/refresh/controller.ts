@@ -182,7 +182,7 @@ export class OverlayController implements ChangeSink {
   /** Nothing is lost by a failure: all that may be stale is looked at again, later and later. */
   private failed(error: unknown): void {
     this.sayOnce('warn', `cannot refresh: ${error instanceof Error ? error.message : String(error)}`)
-    this.retry = false
+    this.retry = this.letGo = false
     const delayMs = Math.min(60_000, 100 * 2 ** this.failures++)
     if (this.failureTimer !== null) clearTimeout(this.failureTimer)
     this.failureTimer = setTimeout(() => this.markDirty('an earlier refresh failed'), delayMs)
@@ -191,10 +191,11 @@ export class OverlayController implements ChangeSink {
 
   private async serve(changes: LowerChanges): Promise<void> {
     if (changes.layerGone) this.sayOnce('warn', 'a lower layer was removed or unmounted')
-    const found = await examine(this.overlay, changes)
     if (this.follows) return this.applyVanish()
+    const found = await examine(this.overlay, changes, this.byInvalidation)
     const needed = found.stale.length > 0 || found.unknownReason !== ''
-    const changed = this.byInvalidation ? changedDirectories(found) : null
+    // Null: all of them.
+    const changed = this.byInvalidation && found.unknownReason === '' ? found.changedDirectories : null
     if (needed || (changed !== null && changed.length > 0)) {
       if (found.unknownReason !== '') this.sayOnce('info', `refreshing without names: ${found.unknownReason}`)
       await this.refresh(changed)
@@ -233,6 +234,7 @@ export class OverlayController implements ChangeSink {
     if (!this.byInvalidation) return this.remount()
     await this.events.beforeRefresh()
     this.charge(await invalidate(this.overlay, changed))
+    this.unresolved.suspects.dropForgotten(this.overlay)
   }
 
   private async remount(): Promise<void> {
@@ -371,10 +373,4 @@ export class OverlayController implements ChangeSink {
     this.said.add(message)
     this.events.log(level, message)
   }
-}
-
-/** Directories that are cached, and in which something changed; null: any. */
-function changedDirectories(found: Examination): ByteString[] | null {
-  if (found.unknownReason !== '') return null
-  return [...new Set([...found.cachedDirectories.keys(), ...found.stale.map(({ directory }) => directory)])]
 }

@@ -113,8 +113,14 @@ export class HeldLooks {
     const { found } = this
     this.found = null
     if (found !== null && 'error' in found) throw found.error
-    if (found !== null)
-      await charged(this.searchBudget, () => this.compare(found.holders, found.renamed, look))
+    if (found !== null) {
+      try {
+        await charged(this.searchBudget, () => this.compare(found.holders, found.renamed, look))
+      } catch (error) {
+        this.lookAgain(found.renamed)
+        throw error
+      }
+    }
     return look
   }
 
@@ -134,13 +140,18 @@ export class HeldLooks {
         const { holders } = await findHolders(this.overlay)
         this.found = { holders, renamed }
       } catch (error) {
-        for (const path of renamed) this.renamed.add(path)
+        this.lookAgain(renamed)
         this.found = { error }
       }
     }).finally(() => {
       this.searching = null
       this.searched()
     })
+  }
+
+  private lookAgain(renamed: ByteString[]): void {
+    for (const path of renamed) this.renamed.add(path)
+    this.everything = true
   }
 
   private async list(directories: Map<ByteString, ByteString[]>, look: Look): Promise<void> {

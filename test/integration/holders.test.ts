@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   closeSync,
   constants,
+  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -18,7 +19,11 @@ import { native } from '../../src/native.js'
 import type { Holder } from '../../src/overlay/types.js'
 import { mountStage, open, type Stage, scratch, stage, whyNo } from './check-stage.js'
 import { Actor } from './fixture/actor.js'
-import { hasProgram, run } from './fixture/environment.js'
+import { hasProgram, inUserNamespace, run } from './fixture/environment.js'
+
+const noFuse = existsSync('/dev/fuse') && !inUserNamespace ? '' : '(skipped: needs real root and /dev/fuse)'
+const after = (ms: number) =>
+  new Promise<string>((resolve) => setTimeout(resolve, ms, `nothing within ${ms} ms`))
 
 const actors: Actor[] = []
 afterEach(async () => {
@@ -117,6 +122,33 @@ describe('holders', () => {
       ['map', odd.toString('latin1'), false],
       ['map', 'gone', true],
     ])
+  })
+
+  it.skipIf(noFuse !== '')(`is not stopped by a file system that never answers ${noFuse}`, async () => {
+    const at = ready()
+    const hung = join(at.base, 'hung')
+    mkdirSync(hung)
+    const server = openSync('/dev/fuse', constants.O_RDWR)
+    let held = -1
+    try {
+      // Nobody reads what is asked there: each question waits until the last descriptor of the server is closed.
+      const options = 'fd=3,rootmode=40000,user_id=0,group_id=0'
+      const stdio = ['ignore', 'inherit', 'inherit', server] as const
+      const { status } = spawnSync('mount', ['-i', '-t', 'fuse', '-o', options, 'none', hung], {
+        stdio: [...stdio],
+      })
+      expect(status).toBe(0)
+      const oPath = 0o10000000
+      held = openSync(hung, oPath)
+      run('umount', '--lazy', hung)
+      const child = actor()
+      const fd = await child.open(path(at, 'd'))
+      const found = await Promise.race([holdersOf(at, child.pid), after(5_000)])
+      expect(found).toMatchObject([{ via: 'fd', fd, path: 'd' }])
+    } finally {
+      closeSync(server)
+      if (held !== -1) closeSync(held)
+    }
   })
 
   it('sees through bind mounts of a sub-directory', async () => {
