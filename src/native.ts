@@ -321,8 +321,18 @@ export interface Change {
   kind: number
 }
 
+/** A directory that was renamed within its layer. Linux 5.17 (FAN_RENAME), or scope inotify. */
+export interface DirectoryRename {
+  /** As given to {@link Watcher.addLayer}. */
+  layer: number
+  /** Paths in the layer. */
+  from: ByteString
+  to: ByteString
+}
 export interface ChangeBatch {
   changes: Change[]
+  /** Each not later than the changes of its two names; 1,024 at most, more make the layer dirty. */
+  renames: DirectoryRename[]
   /** Refreshes that the reader thread made by itself, see {@link LayerOptions.reflex}. */
   refreshed: { layer: number; spentNs: number; latencyNs: number }[]
   /** CLOCK_MONOTONIC nanoseconds at which the first event of the batch was read; compare with process.hrtime.bigint(). */

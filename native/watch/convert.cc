@@ -95,6 +95,15 @@ Napi::Value BatchTo(Napi::Env env, const Pending::Batch& batch, const std::vecto
     refreshes.Set(i, entry);
   }
   object.Set("refreshed", refreshes);
+  Napi::Array renames = Napi::Array::New(env, batch.renames.size());
+  for (uint32_t i = 0; i < batch.renames.size(); i++) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("layer", batch.renames[i].layer);
+    entry.Set("from", BytesTo(env, batch.renames[i].from));
+    entry.Set("to", BytesTo(env, batch.renames[i].to));
+    renames.Set(i, entry);
+  }
+  object.Set("renames", renames);
   object.Set("readAtNs", Napi::BigInt::New(env, batch.readAtNs));
   return object;
 }

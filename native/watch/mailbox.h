@@ -87,6 +87,11 @@ struct Mailbox {
     Signal();
   }
 
+  void Rename(int layer, std::string from, std::string to, int64_t readAtNs) {
+    std::lock_guard<std::mutex> lock(mutex);
+    pending.AddRename(layer, std::move(from), std::move(to), readAtNs);
+  }
+
   void Refreshed(const Reflex::Refreshed& what) {
     std::lock_guard<std::mutex> lock(mutex);
     refreshed.push_back(what);

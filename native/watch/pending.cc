@@ -9,6 +9,8 @@ namespace lowerwatch {
 
 namespace {
 
+constexpr size_t maxRenames = 1024;
+
 std::string KeyOf(int layer, std::string_view path) {
   std::string key(reinterpret_cast<const char*>(&layer), sizeof(layer));
   key.append(path);
@@ -44,6 +46,14 @@ void Pending::Add(int layer, std::string_view path, std::string_view name, uint3
   if (batch_.entries.size() > maxNames_) MergeFullestDirectory();
 }
 
+void Pending::AddRename(int layer, std::string from, std::string to, int64_t readAtNs) {
+  if (batch_.renames.size() < maxRenames) {
+    batch_.renames.push_back({layer, std::move(from), std::move(to)});
+  } else {
+    AddLayer(layer, kind::layerDirty, readAtNs);
+  }
+}
+
 void Pending::AddLayer(int layer, uint32_t kind, int64_t readAtNs) {
   if (batch_.entries.empty()) batch_.readAtNs = readAtNs;
   auto [found, added] = layers_.try_emplace(layer);
@@ -60,6 +70,7 @@ void Pending::AddLayer(int layer, uint32_t kind, int64_t readAtNs) {
 
 void Pending::Forget(int layer) {
   DropDirectories(layer);
+  std::erase_if(batch_.renames, [layer](const Rename& rename) { return rename.layer == layer; });
   auto whole = layers_.find(layer);
   if (whole == layers_.end()) return;
   batch_.entries.erase(whole->second.entry);

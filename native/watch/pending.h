@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 namespace lowerwatch {
 
@@ -33,16 +34,26 @@ class Pending {
     uint32_t kind;
   };
 
+  // A directory that was renamed within its layer.
+  struct Rename {
+    int layer;
+    std::string from;
+    std::string to;
+  };
+
   // Entries in the order in which they were first seen, and the directories that they point to.
   struct Batch {
     Entries entries;
     std::unordered_map<std::string, Directory> directories;
+    std::vector<Rename> renames;
     int64_t readAtNs = 0;
   };
 
   Pending(size_t maxNames, size_t maxDirectories) : maxNames_(maxNames), maxDirectories_(maxDirectories) {}
 
   void Add(int layer, std::string_view directory, std::string_view name, uint32_t kind, int64_t readAtNs);
+  // Goes with the entries of both names, which come after it. Beyond a bound the layer is dirty.
+  void AddRename(int layer, std::string from, std::string to, int64_t readAtNs);
   // Kinds about the layer itself (layerDirty, layerGone, overflow). layerDirty swallows all that is pending for it.
   void AddLayer(int layer, uint32_t kind, int64_t readAtNs);
   // Forgets what is pending for a layer that is no longer watched.

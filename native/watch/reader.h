@@ -53,6 +53,7 @@ class Reader final : public Tree::Listener {
   void OnFanotify(const FanEvent& event);
   // False when the directory lies in no layer.
   bool OnRecord(const FanEvent& event, const FanRecord& record, uint32_t kinds);
+  void ReportRename(const FanEvent& event);
   void OnDirectoryRename(const FanRecord* from, const FanRecord* to);
   struct Place {
     Layer* layer;

@@ -66,6 +66,7 @@ void Reader::OnFanotify(const FanEvent& event) {
   const FanRecord* from = nullptr;
   const FanRecord* to = nullptr;
   uint32_t directory = (event.mask & FAN_ONDIR) != 0 ? kind::directory : 0;
+  if (directory != 0 && (event.mask & FAN_RENAME) != 0) ReportRename(event);
   for (size_t i = 0; i < event.count; i++) {
     const FanRecord& record = event.records[i];
     if (record.type == FAN_EVENT_INFO_TYPE_OLD_DFID_NAME) {
@@ -114,6 +115,29 @@ bool Reader::OnRecord(const FanEvent& event, const FanRecord& record, uint32_t k
   if ((kinds & kind::movedFrom) != 0) OnDirectoryRename(&record, nullptr);
   if ((kinds & kind::movedTo) != 0) OnDirectoryRename(nullptr, &record);
   return inside;
+}
+
+// Before its two names are reported: both go with one batch.
+void Reader::ReportRename(const FanEvent& event) {
+  std::vector<Place> left;
+  std::string_view oldName;
+  for (size_t i = 0; i < event.count; i++) {
+    const FanRecord& record = event.records[i];
+    if (record.type == FAN_EVENT_INFO_TYPE_OLD_DFID_NAME) {
+      left = PlacesOf(record.key);
+      oldName = record.name;
+    }
+  }
+  for (size_t i = 0; i < event.count && !left.empty(); i++) {
+    const FanRecord& record = event.records[i];
+    if (record.type != FAN_EVENT_INFO_TYPE_NEW_DFID_NAME) continue;
+    for (const Place& to : PlacesOf(record.key)) {
+      for (const Place& from : left) {
+        if (from.layer != to.layer) continue;
+        mailbox_->Rename(from.layer->id, Join(from.path, oldName), Join(to.path, record.name), readAtNs_);
+      }
+    }
+  }
 }
 
 // Paths below a renamed directory follow. Handles that were resolved before are forgotten: at both places, because

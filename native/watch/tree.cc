@@ -27,7 +27,7 @@ Tree::Tree(Layer& layer, Marks& marks, Listener& listener) : layer_(layer), mark
 }
 
 Tree::~Tree() {
-  for (auto& [cookie, node] : detached_) Drop(node);
+  for (auto& [cookie, detached] : detached_) Drop(detached.node);
   Drop(root_);
   for (Node* node : queue_) delete node;
 }
@@ -64,18 +64,25 @@ void Tree::Detach(Node* from, std::string_view name, uint32_t cookie) {
   auto found = from->children.find(std::string(name));
   if (found == from->children.end()) return;
   Node* node = found->second;
+  std::string path;
+  PathOf(node, path);
   Unlink(node);
-  auto [place, added] = detached_.try_emplace(cookie, node);
+  auto [place, added] = detached_.try_emplace(cookie, Detached{node, path});
   if (!added) {
-    Drop(place->second);
-    place->second = node;
+    Drop(place->second.node);
+    place->second = {node, path};
   }
+}
+
+const std::string* Tree::DetachedFrom(uint32_t cookie) const {
+  auto found = detached_.find(cookie);
+  return found == detached_.end() || found->second.path.empty() ? nullptr : &found->second.path;
 }
 
 void Tree::Attach(uint32_t cookie, Node* to, std::string_view name) {
   auto found = detached_.find(cookie);
-  if (found != detached_.end() && !IsAtOrBelow(to, found->second)) {
-    Node* node = found->second;
+  if (found != detached_.end() && !IsAtOrBelow(to, found->second.node)) {
+    Node* node = found->second.node;
     detached_.erase(found);
     auto replaced = to->children.find(std::string(name));
     if (replaced != to->children.end()) Drop(replaced->second);
@@ -87,7 +94,7 @@ void Tree::Attach(uint32_t cookie, Node* to, std::string_view name) {
 }
 
 void Tree::DropDetached() {
-  for (auto& [cookie, node] : detached_) Drop(node);
+  for (auto& [cookie, detached] : detached_) Drop(detached.node);
   detached_.clear();
   missed_ = false;
   if (queue_.empty()) RetryUnwatched();

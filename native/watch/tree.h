@@ -79,6 +79,8 @@ class Tree {
   // inotify tells a rename in two events, which belong together by their cookie.
   void Detach(Node* from, std::string_view name, uint32_t cookie);
   void Attach(uint32_t cookie, Node* to, std::string_view name);
+  // Where it was detached; null when it was not.
+  const std::string* DetachedFrom(uint32_t cookie) const;
   // What was detached and not attached again has left the layer. Too early is not wrong, only dearer.
   void DropDetached();
   // A mark went by itself (its directory was removed).
@@ -124,7 +126,11 @@ class Tree {
   Node* root_;
   size_t armed_ = 0;
   std::deque<Node*> queue_;
-  std::unordered_map<uint32_t, Node*> detached_;
+  struct Detached {
+    Node* node;
+    std::string path;
+  };
+  std::unordered_map<uint32_t, Detached> detached_;
   // Directories that could not be armed: nothing below them is watched.
   std::set<Node*> unwatched_;
   std::string unwatchedReason_;

@@ -30,8 +30,16 @@ export function attribute(path: ByteString, holding: Holding): { path: ByteStrin
     const above = pinsOf(directory, holding)
     if (above.length > 0) return { path: directory, holders: above }
   }
-  // A held directory that was renamed below keeps its new place from being looked up.
-  return { path, holders: holding.holders.filter((holder) => holder.directory) }
+  // A held directory that was renamed below keeps its new place from being looked up; so does one that was removed
+  // together with a file in it that is held: nothing leads from that file to it.
+  return { path, holders: holding.holders.filter((holder) => holder.directory || holder.deleted) }
+}
+
+/** What is wrong at a place where it is in the way of its lower is kept so by who holds the other. */
+export function withPlaces(holding: Holding, places: ReadonlyMap<ByteString, ByteString>): Holding['moved'] {
+  const moved = new Map(holding.moved)
+  for (const [path, of] of places) if (!moved.has(path)) moved.set(path, pinsOf(of, holding))
+  return moved
 }
 
 function isSame(a: Holder, b: Holder): boolean {

@@ -8,13 +8,15 @@ import { compareLookups, verify } from '../coherence/verify.js'
 import { isSyscallError } from '../errors.js'
 import { type Change, Kind, native } from '../native.js'
 import type { Holder, OpenLayer, OpenOverlay, StaleEntry } from '../overlay/types.js'
-import { type LowerChanges, PendingChanges } from '../watch/changes.js'
+import { type LowerChanges, PendingChanges, type Rename } from '../watch/changes.js'
 import type { ChangeSink } from '../watch/stream.js'
+import { withPlaces } from './attribution.js'
 import { Budget } from './budget.js'
 import { HeldLooks } from './held.js'
 import { invalidate } from './invalidate.js'
 import { lowerChangesMode } from './lower-changes.js'
 import { nudge } from './nudge.js'
+import { MergedPlaces } from './places.js'
 import type { RefreshPolicy } from './policy.js'
 import { remount } from './remount.js'
 import { RefreshStatistics } from './statistics.js'
@@ -44,6 +46,7 @@ export class OverlayController implements ChangeSink {
   private readonly budget: Budget
   private readonly held: HeldLooks
   private lookTimer: NodeJS.Timeout | null = null
+  private readonly places: MergedPlaces
   private vanished = new Map<string, { directory: ByteString; name: ByteString }>()
   private round: Promise<void> | null = null
   private freshMount: Promise<Oracle> | null = null
@@ -75,6 +78,7 @@ export class OverlayController implements ChangeSink {
   ) {
     this.byInvalidation = lowerChangesMode(overlay.description) === 'manual'
     this.budget = new Budget(policy.refreshShare)
+    this.places = new MergedPlaces(overlay)
     this.held = new HeldLooks(
       overlay,
       this.oracle,
@@ -98,6 +102,10 @@ export class OverlayController implements ChangeSink {
       const { directory, name } = change
       this.vanished.set(join(directory, name), { directory, name })
     }
+  }
+
+  renamed(layer: OpenLayer, from: ByteString, to: ByteString): void {
+    if (layer.role !== 'data') this.pending.addRename({ layer, from, to })
   }
 
   /** Drops what this overlay, and the fresh mount it is compared with, pin of the overlays below. */
@@ -206,7 +214,8 @@ export class OverlayController implements ChangeSink {
     // A held directory can be in the way where its lower is now, also when that is revealed only later.
     const { suspects } = this.unresolved
     this.held.addLookups(touchedBy(changes, [...suspects.paths(), ...this.held.moved.keys()]))
-    await this.verify(found, changed)
+    this.held.addLookups(this.places.touchedBy(changes))
+    await this.verify(found, changed, changes.renames)
     await this.applyVanish()
   }
 
@@ -244,13 +253,14 @@ export class OverlayController implements ChangeSink {
   }
 
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
-  private async verify(found: Examination, changed: ByteString[] | null): Promise<void> {
+  private async verify(found: Examination, changed: ByteString[] | null, renames: Rename[]): Promise<void> {
     // The kernel verifies what is held as well, once it is told.
     if (!this.byInvalidation) this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
     const again = () => this.forgetChanged(changed)
     const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
     this.unresolved.suspects.add(cached)
+    await this.places.follow(renames, new Set(this.unresolved.suspects.paths()))
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
     if (this.held.isDue && !this.closed) await this.look()
     else this.lookLater()
@@ -308,8 +318,11 @@ export class OverlayController implements ChangeSink {
     const holders = seen ?? (left.length > 0 ? (await findHolders(this.overlay)).holders : null)
     // Nothing looks wrong: who holds it can be asked later.
     if (holders === null && this.unresolved.suspects.areNew) this.held.addEverything()
-    const holding = holders === null ? null : { holders, moved: this.held.moved }
+    const { moved } = this.held
+    const places = await this.places.inTheWay(new Set(this.unresolved.suspects.paths()), moved)
+    const holding = holders === null ? null : { holders, moved: withPlaces({ holders, moved }, places) }
     const added = await this.unresolved.update(checked, left, holding)
+    added.push(...this.unresolved.setInTheWay(places))
     for (const { path, kind, detail, holders: pins } of added) {
       const by = pins.map(({ pid, command, via, fd }) => ({ pid, command, via, fd }))
       this.events.log('warn', 'stale until its holder lets go', {

@@ -52,6 +52,11 @@ export class Suspects {
     this.pins.clear()
   }
 
+  /** Empty: nobody, or not asked yet. */
+  holdersOf(path: ByteString): Holder[] {
+    return this.pins.get(path) ?? []
+  }
+
   holders(): Holder[] {
     return [...this.pins.values()].flatMap((pins) => pins ?? [])
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { readlink } from 'node:fs/promises'
-import type { ByteString } from '../bytes.js'
+import { type ByteString, display } from '../bytes.js'
 import { procLink } from '../coherence/holders.js'
 import type { Holder, StaleEntry } from '../overlay/types.js'
 import { attribute, type Holding } from './attribution.js'
@@ -37,6 +37,7 @@ const nobody: Holding = { holders: [], moved: new Map() }
 export class UnresolvedStaleness {
   readonly suspects = new Suspects()
   private readonly entries = new Map<string, Unresolved>()
+  private inTheWay = new Map<ByteString, Unresolved & { of: ByteString }>()
   private pins: { link: string; target: string }[] = []
   private delayMs = firstRetryMs
   private timer: NodeJS.Timeout | null = null
@@ -52,7 +53,33 @@ export class UnresolvedStaleness {
   }
 
   list(): Unresolved[] {
-    return [...this.entries.values()]
+    const named = new Set([...this.entries.values()].map(({ path }) => path))
+    const inTheWay = [...this.inTheWay.values()]
+      .map((entry) => ({ ...entry, holders: this.suspects.holdersOf(entry.of) }))
+      .filter(({ path, holders }) => !named.has(path) && holders.length > 0)
+    return [...this.entries.values(), ...inTheWay]
+  }
+
+  /**
+   * Replaces what is known of suspects that still merge what went elsewhere: whichever of the two is looked up first
+   * has it, and the other answers ESTALE.
+   *
+   * @param places - With the suspect of each
+   * @returns those that were not known before
+   */
+  setInTheWay(places: ReadonlyMap<ByteString, ByteString>): Unresolved[] {
+    const before = this.inTheWay
+    const shown = new Set(this.list().map(({ path }) => path))
+    this.inTheWay = new Map()
+    const add = (path: ByteString, of: ByteString, detail: string) => {
+      const sinceMs = before.get(path)?.sinceMs ?? Date.now()
+      this.inTheWay.set(path, { path, of, kind: 'replaced', detail, sinceMs, holders: [], causes: new Set() })
+    }
+    for (const [path, of] of places) {
+      add(path, of, `${display(of)}, which is held, merges it still: ESTALE here or there`)
+      add(of, of, `held, merges still what is ${display(path)} now: ESTALE here or there`)
+    }
+    return this.list().filter(({ path }) => this.inTheWay.has(path) && !shown.has(path))
   }
 
   paths(): ByteString[] {
@@ -63,10 +90,11 @@ export class UnresolvedStaleness {
    * Replaces what is known about what was `checked` by `entries`.
    *
    * @param holding - Null: not asked, because there is nothing to attribute
-   * @returns entries that were not known before
+   * @returns entries for paths that were not named before
    */
   async update(checked: Checked, entries: StaleEntry[], holding: Holding | null): Promise<Unresolved[]> {
     const before = new Map(this.entries)
+    const named = new Set(this.list().map(({ path }) => path))
     for (const [key, entry] of before) {
       const { path, causes } = entry
       const looked = [path, ...causes].some((at) => checked.paths.has(at))
@@ -81,7 +109,8 @@ export class UnresolvedStaleness {
       const unresolved = { ...entry, path, causes, sinceMs: known?.sinceMs ?? Date.now(), holders: pins }
       this.entries.set(key, unresolved)
       this.suspects.add([path, entry.path])
-      if (known === undefined) added.push(unresolved)
+      // In what respect it is wrong can depend on what was looked up last.
+      if (!named.has(path)) added.push(unresolved)
     }
     if (this.closed) return []
     if (holding !== null) {
@@ -102,6 +131,7 @@ export class UnresolvedStaleness {
     if (this.timer !== null) clearTimeout(this.timer)
     this.timer = null
     this.entries.clear()
+    this.inTheWay.clear()
     this.suspects.clear()
   }
 

@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: MIT
 import type { ByteString } from '../bytes.js'
 import { type Change, Kind } from '../native.js'
+import type { OpenLayer } from '../overlay/types.js'
 
 /** Kinds after which a name may be there or not be there any more. */
 export const nameKinds = Kind.create | Kind.delete | Kind.movedFrom | Kind.movedTo
+
+const maxRenames = 1_024
+
+export interface Rename {
+  layer: OpenLayer
+  from: ByteString
+  to: ByteString
+}
 
 /**
  * What changed in the lower layers of one overlay since the last look, by directory and name. Kinds of one
@@ -14,6 +23,8 @@ export interface LowerChanges {
   directories: Map<ByteString, Map<ByteString, number>>
   /** Directories in which anything may have changed. */
   dirtyDirectories: Set<ByteString>
+  /** Directories that were renamed within their layer. */
+  renames: Rename[]
   /** Anything anywhere may have changed, and why; '' when not. */
   dirtyReason: string
   /** A layer's root is gone. */
@@ -44,6 +55,12 @@ export class PendingChanges {
     }
   }
 
+  /** Comes with the changes of its two names, which are work to do; this is not. */
+  addRename(rename: Rename): void {
+    if (this.changes.renames.length < maxRenames) this.changes.renames.push(rename)
+    else this.changes.dirtyReason ||= 'too many renames to follow'
+  }
+
   /** Marks the whole overlay: something may be stale that no name tells. */
   addDirty(reason: string, readAtNs: bigint): void {
     if (this.count++ === 0) this.changes.sinceNs = readAtNs
@@ -67,6 +84,7 @@ function emptyChanges(): LowerChanges {
   return {
     directories: new Map(),
     dirtyDirectories: new Set(),
+    renames: [],
     dirtyReason: '',
     layerGone: false,
     sinceNs: 0n,

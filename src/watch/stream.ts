@@ -19,6 +19,8 @@ export interface ChangeSink {
   /** Share of wall time that refreshes may take. */
   readonly refreshShare: number
   accept(layer: OpenLayer, change: Change, readAtNs: bigint): void
+  /** A directory was renamed within a layer; the changes of its two names are accepted as well. */
+  renamed(layer: OpenLayer, from: ByteString, to: ByteString): void
   /** The overlay has been refreshed before the changes were reported. Milliseconds. */
   refreshed(spentMs: number, latencyMs: number): void
   /** All of one batch has been accepted. */
@@ -49,9 +51,13 @@ export class ChangeStream {
     private readonly reconcileIntervalMs: number,
     private readonly log: (message: string) => void,
   ) {
-    this.watcher = new native.Watcher(({ changes, readAtNs, refreshed }) => {
+    this.watcher = new native.Watcher(({ changes, renames, readAtNs, refreshed }) => {
       for (const { layer, spentNs, latencyNs } of refreshed) {
         this.registrations.get(layer)?.sink.refreshed(spentNs / 1e6, latencyNs / 1e6)
+      }
+      for (const { layer, from, to } of renames) {
+        const registration = this.registrations.get(layer)
+        registration?.sink.renamed(registration.layer, from, to)
       }
       this.deliver(changes, readAtNs)
     })
