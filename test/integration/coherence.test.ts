@@ -32,10 +32,12 @@ async function unresolved(daemon: Daemon, scene: Scene) {
 /** Named with the holder, and nothing else is. */
 async function checkNamed(row: Case, daemon: Daemon, scene: Scene): Promise<string | null> {
   const entries = await unresolved(daemon, scene)
-  const other = entries.find(({ path }) => !isAtOrBelow(pathOf(path), row.named ?? ''))
+  const { named = '', namedToo = named } = row
+  const other = entries.find(({ path }) => ![named, namedToo].some((top) => isAtOrBelow(pathOf(path), top)))
   if (other !== undefined) return `names also ${JSON.stringify(other)}`
-  const entry = entries.find(({ path }) => pathOf(path) === row.named)
-  if (entry === undefined) return `status does not name ${row.named}: ${JSON.stringify(entries)}`
+  if (!entries.some(({ path }) => pathOf(path) === namedToo)) return `status does not name ${namedToo}`
+  const entry = entries.find(({ path }) => pathOf(path) === named)
+  if (entry === undefined) return `status does not name ${named}: ${JSON.stringify(entries)}`
   const holder = entry.holders.find(({ pid }) => pid === scene.holder?.pid)
   return holder === undefined ? `not the holder's pid: ${JSON.stringify(entry)}` : null
 }

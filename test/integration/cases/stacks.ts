@@ -2,7 +2,7 @@
 
 /** Several lowers: what the top shows or hides, whiteouts and opaque directories made below the top. */
 import { rmSync } from 'node:fs'
-import { absent, directory, first, holds, lists, put, remove, replace, touch } from './looks.js'
+import { absent, directory, first, holds, lists, put, remove, rename, replace, touch } from './looks.js'
 import { type Case, plain } from './types.js'
 
 const base = { lowers: 3, upper: true, lowerFs: plain, expect: 'coherent' } as const
@@ -85,6 +85,21 @@ const bottomExchanged: Case = {
     ),
 }
 
+/** What is looked up below the one place keeps the same from being looked up below the other. */
+const bottomRenamed: Case = {
+  ...base,
+  name: 'bottom directory of a stack renamed to another stack',
+  lowers: 2,
+  layers: (o) => {
+    directory(o.low(1, 'd'), o.low(1, 'e'), o.low(2, 'd/sub'))
+    put(o.low(2, 'd/sub/f'), 'f')
+  },
+  warm: ({ overlay }) => touch(overlay.at('d/sub/f'), overlay.at('e/sub')),
+  change: ({ overlay }) => rename(overlay.low(2, 'd'), overlay.low(2, 'e')),
+  check: ({ overlay }) =>
+    first(absent(overlay.at('d/sub')), lists(overlay.at('e/sub'), ['f']), holds(overlay.at('e/sub/f'), 'f')),
+}
+
 const whiteoutMade: Case = {
   ...base,
   name: 'whiteout made in a middle lower hides the bottom',
@@ -133,7 +148,19 @@ export const stackCases: Case[] = [
     upper: false,
   },
   bottomExchanged,
-  { ...whileHeld(bottomExchanged, 'd', 'directory'), expect: 'coherent-after-holder', named: 'd' },
+  {
+    ...whileHeld(bottomExchanged, 'd', 'directory'),
+    expect: 'coherent-after-holder',
+    named: 'd',
+    namedToo: 'e',
+  },
+  bottomRenamed,
+  {
+    ...whileHeld(bottomRenamed, 'd', 'directory'),
+    expect: 'coherent-after-holder',
+    named: 'd',
+    namedToo: 'e',
+  },
   {
     ...whileHeld(bottomExchanged, 'd', 'directory'),
     name: 'bottom directory of a stack exchanged for another, with no upper, while a process holds it',

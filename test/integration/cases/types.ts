@@ -47,6 +47,8 @@ export interface Case {
   expect: 'coherent' | 'coherent-after-holder'
   /** Of `coherent-after-holder`: the path that is named. */
   named?: string
+  /** Another path that is named: what the held directory still merges is there now. */
+  namedToo?: string
   /** The stock kernel gets this row right by itself; without the mark it must get it wrong. */
   stockCoherent?: boolean
   /** Needs a second user (a reader without privileges, or an owner to give a file to). */

@@ -8,6 +8,7 @@ function changes(directory: string, name: string, kind: number): LowerChanges {
   return {
     directories: new Map([[directory, new Map([[name, kind]])]]),
     dirtyDirectories: new Set(),
+    renames: [],
     dirtyReason: '',
     layerGone: false,
     sinceNs: 0n,

@@ -129,6 +129,8 @@ describe.each(scopesHere())('scope %s', (scope) => {
     await f.seen('other/z/b/c', 'g', Kind.create)
     await f.seen('other/z/b/c', 'f', Kind.delete)
     expect(f.list().filter((name) => name.startsWith('1:sub/a/'))).toEqual([])
+    const renames = f.batches.flatMap((batch) => batch.renames)
+    expect(renames).toEqual([{ layer: 1, from: 'sub/a', to: 'other/z' }])
   })
 
   test('directories that change places keep their contents apart', async () => {
