@@ -56,7 +56,7 @@ export class Access {
           'permission checks of other users were not compared: the kernel refuses to take their ids here'
         return null
       }
-      if (isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE')) return null
+      if (isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE', 'ELOOP')) return null
       throw error
     }
   }
@@ -83,7 +83,7 @@ export class Access {
       const names = await native.listXattrs(lane, this.#oracle.root, path)
       return names.includes('system.posix_acl_access')
     } catch (error) {
-      if (isSyscallError(error, 'EOPNOTSUPP', 'ENOENT', 'ESTALE')) return false
+      if (isSyscallError(error, 'EOPNOTSUPP', 'ENOENT', 'ESTALE', 'ELOOP')) return false
       throw error
     }
   }

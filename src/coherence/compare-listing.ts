@@ -24,7 +24,7 @@ export async function readListings(
     try {
       return await native.readDirectory(overlay.lane, root, directory)
     } catch (error) {
-      if (!isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE', 'ENODEV')) throw error
+      if (!isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE', 'ELOOP', 'ENODEV')) throw error
       failed(error.code)
       return null
     }

@@ -129,6 +129,7 @@ export class Comparison {
       await native.statAt(lane, root, path)
       return []
     } catch (error) {
+      if (isSyscallError(error, 'ELOOP')) return []
       if (!isSyscallError(error, 'ESTALE')) throw error
       return [{ path, kind: 'replaced', detail: 'live answers ESTALE, fresh has it' }]
     }

@@ -145,7 +145,7 @@ export class Identity {
     try {
       return await native.handleAt(this.#overlay.lane, root, path, { fid: true })
     } catch (error) {
-      if (isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE')) return 'absent'
+      if (isSyscallError(error, 'ENOENT', 'ENOTDIR', 'ESTALE', 'ELOOP')) return 'absent'
       // A layer whose file system cannot name its inodes.
       if (isSyscallError(error, 'EOVERFLOW', 'EIO', 'EOPNOTSUPP')) return null
       throw error

@@ -41,7 +41,7 @@ export async function staleListings(
       }
     } catch (error) {
       // The directory went away meanwhile: its own event says so.
-      if (!isSyscallError(error, 'ENOENT', 'ESTALE', 'ENOTDIR', 'ENODEV')) throw error
+      if (!isSyscallError(error, 'ENOENT', 'ESTALE', 'ELOOP', 'ENOTDIR', 'ENODEV')) throw error
     }
   }
   return { checked, stale }

@@ -73,21 +73,29 @@ export async function compareLookups(
   const entries: StaleEntry[] = []
   const found: ByteString[] = []
   for (const path of new Set(paths)) {
-    const fails = await staleLookup(overlay, path)
+    const fails = await staleLookup(overlay, path, oracle)
     if (fails === null) found.push(path)
     else
       entries.push({
         path: fails,
         kind: 'replaced',
-        detail: 'live answers ESTALE: a held directory came here',
+        detail: 'the live look-up fails: a held directory came here',
       })
   }
   if (found.length > 0) entries.push(...(await compareAll(overlay, found, oracle, 'all')))
   return unique(entries)
 }
 
-/** The topmost name on the way to `path` whose look-up answers ESTALE; null when there is none. */
-async function staleLookup(overlay: OpenOverlay, path: ByteString): Promise<ByteString | null> {
+/**
+ * The topmost name on the way to `path` whose look-up answers ESTALE; null when there is none. ELOOP is the answer where
+ * the held directory would come below itself (`d_splice_alias`), or where a symbolic link is on the way, for a fresh
+ * mount too.
+ */
+async function staleLookup(
+  overlay: OpenOverlay,
+  path: ByteString,
+  oracle: () => Promise<Oracle>,
+): Promise<ByteString | null> {
   let fails: ByteString | null = null
   for (let at = path; at !== ''; at = split(at).directory) {
     try {
@@ -95,10 +103,21 @@ async function staleLookup(overlay: OpenOverlay, path: ByteString): Promise<Byte
       return fails
     } catch (error) {
       if (!isSyscallError(error)) throw error
-      if (error.code === 'ESTALE') fails = at
+      if (error.code === 'ESTALE' || (error.code === 'ELOOP' && (await finds(await oracle(), overlay, at))))
+        fails = at
     }
   }
   return fails
+}
+
+async function finds(fresh: Oracle, overlay: OpenOverlay, path: ByteString): Promise<boolean> {
+  try {
+    await fresh.forget()
+    return (await native.statAt(overlay.lane, fresh.root, path)) !== null
+  } catch (error) {
+    if (isSyscallError(error)) return false
+    throw error
+  }
 }
 
 async function isCachedDirectory(overlay: OpenOverlay, path: ByteString): Promise<boolean> {
@@ -108,7 +127,7 @@ async function isCachedDirectory(overlay: OpenOverlay, path: ByteString): Promis
     const stat = await native.statAt(overlay.lane, overlay.root, path)
     return stat !== null && isDirectory(stat)
   } catch (error) {
-    if (isSyscallError(error, 'ESTALE')) return false
+    if (isSyscallError(error, 'ESTALE', 'ELOOP')) return false
     throw error
   }
 }

@@ -5,20 +5,16 @@ import { findHolders } from '../coherence/holders.js'
 import type { StaleListing } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
 import { compareLookups, verify } from '../coherence/verify.js'
-import { isSyscallError } from '../errors.js'
 import { type Change, Kind, native } from '../native.js'
 import type { Holder, OpenLayer, OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { type LowerChanges, PendingChanges, type Rename } from '../watch/changes.js'
 import type { ChangeSink } from '../watch/stream.js'
 import { withPlaces } from './attribution.js'
-import { Budget } from './budget.js'
 import { HeldLooks } from './held.js'
-import { invalidate } from './invalidate.js'
-import { lowerChangesMode } from './lower-changes.js'
 import { nudge } from './nudge.js'
 import { MergedPlaces } from './places.js'
 import type { RefreshPolicy } from './policy.js'
-import { remount } from './remount.js'
+import { Refresher } from './refresher.js'
 import { RefreshStatistics } from './statistics.js'
 import { touchedBy } from './suspects.js'
 import { swap } from './swap.js'
@@ -43,7 +39,7 @@ export class OverlayController implements ChangeSink {
   readonly statistics = new RefreshStatistics()
   readonly unresolved: UnresolvedStaleness
   private readonly pending = new PendingChanges()
-  private readonly budget: Budget
+  private readonly refresher: Refresher
   private readonly held: HeldLooks
   private lookTimer: NodeJS.Timeout | null = null
   private readonly places: MergedPlaces
@@ -59,8 +55,6 @@ export class OverlayController implements ChangeSink {
     return this.freshMount
   }
   private closed = false
-  /** Rung "invalidate". */
-  private readonly byInvalidation: boolean
   /** What is unresolved must be looked at again; and refreshed first, when a holder has let go. */
   private retry = false
   private letGo = false
@@ -76,8 +70,11 @@ export class OverlayController implements ChangeSink {
     /** Rung "kernel": nothing to refresh. */
     readonly follows: boolean,
   ) {
-    this.byInvalidation = lowerChangesMode(overlay.description) === 'manual'
-    this.budget = new Budget(policy.refreshShare)
+    this.refresher = new Refresher(overlay, policy, this.statistics, {
+      beforeRefresh: () => events.beforeRefresh(),
+      refreshed: () => this.unresolved.suspects.dropForgotten(overlay),
+      sayOnce: (level, message) => this.sayOnce(level, message),
+    })
     this.places = new MergedPlaces(overlay)
     this.held = new HeldLooks(
       overlay,
@@ -110,18 +107,18 @@ export class OverlayController implements ChangeSink {
 
   /** Drops what this overlay, and the fresh mount it is compared with, pin of the overlays below. */
   async forget(): Promise<void> {
-    await this.remount()
+    await this.refresher.remount()
     await (await this.freshMount)?.forget()
   }
 
   /** Everything may have changed before the watch. */
   async start(): Promise<void> {
-    await this.forgetChanged(null)
+    await this.refresher.forget(null)
   }
 
   /** Looks for what holders have kept stale since before the watch. */
   async lookForHeld(): Promise<void> {
-    if (this.byInvalidation) return
+    if (this.refresher.byInvalidation) return
     this.held.addEverything()
     this.flush()
     await this.settled()
@@ -140,7 +137,7 @@ export class OverlayController implements ChangeSink {
   refreshed(spentMs: number, latencyMs: number): void {
     this.statistics.refreshes++
     this.statistics.addLatency(latencyMs)
-    this.charge(spentMs)
+    this.refresher.charge(spentMs)
   }
 
   flush(): void {
@@ -178,7 +175,8 @@ export class OverlayController implements ChangeSink {
         if (changes !== null) await this.serve(changes)
         if (this.retry) await this.retryUnresolved()
         if (changes === null && this.held.isDue) await this.look()
-        this.failures = 0
+        // A look that fails is made again: what is served meanwhile does not make that sooner.
+        if (this.held.isEmpty) this.failures = 0
       } catch (error) {
         if (!this.closed) this.failed(error)
       }
@@ -200,13 +198,14 @@ export class OverlayController implements ChangeSink {
   private async serve(changes: LowerChanges): Promise<void> {
     if (changes.layerGone) this.sayOnce('warn', 'a lower layer was removed or unmounted')
     if (this.follows) return this.applyVanish()
-    const found = await examine(this.overlay, changes, this.byInvalidation)
+    const found = await examine(this.overlay, changes, this.refresher.byInvalidation)
     const needed = found.stale.length > 0 || found.unknownReason !== ''
     // Null: all of them.
-    const changed = this.byInvalidation && found.unknownReason === '' ? found.changedDirectories : null
+    const changed =
+      this.refresher.byInvalidation && found.unknownReason === '' ? found.changedDirectories : null
     if (needed || (changed !== null && changed.length > 0)) {
       if (found.unknownReason !== '') this.sayOnce('info', `refreshing without names: ${found.unknownReason}`)
-      await this.refresh(changed)
+      await this.refresher.refresh(changed)
       this.statistics.addLatency(Number(native.monotonicNs() - changes.sinceNs) / 1e6)
     } else {
       this.statistics.refreshesAvoided++
@@ -219,45 +218,12 @@ export class OverlayController implements ChangeSink {
     await this.applyVanish()
   }
 
-  /**
-   * The rungs that make names go away: invalidate or remount, else drop-caches when that is allowed.
-   *
-   * @param changed - The directories that matter to the rung invalidate; null: all
-   */
-  private async refresh(changed: ByteString[] | null = null): Promise<void> {
-    await this.turn()
-    this.statistics.refreshes++
-    try {
-      await this.forgetChanged(changed)
-    } catch (error) {
-      if (!this.policy.dropCaches || !isSyscallError(error)) throw error
-      this.sayOnce('warn', `rung remount failed (${error.message}), falling to drop-caches`)
-      this.statistics.cacheDrops++
-      const startedAt = performance.now()
-      await native.dropCaches(this.overlay.lane)
-      this.charge(performance.now() - startedAt)
-    }
-  }
-
-  private async forgetChanged(changed: ByteString[] | null): Promise<void> {
-    if (!this.byInvalidation) return this.remount()
-    await this.events.beforeRefresh()
-    this.charge(await invalidate(this.overlay, changed))
-    this.unresolved.suspects.dropForgotten(this.overlay)
-  }
-
-  private async remount(): Promise<void> {
-    await this.events.beforeRefresh()
-    this.charge((await remount(this.overlay)) / 1e6)
-    this.unresolved.suspects.dropForgotten(this.overlay)
-  }
-
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
   private async verify(found: Examination, changed: ByteString[] | null, renames: Rename[]): Promise<void> {
     // The kernel verifies what is held as well, once it is told.
-    if (!this.byInvalidation) this.held.add(found)
+    if (!this.refresher.byInvalidation) this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
-    const again = () => this.forgetChanged(changed)
+    const again = () => this.refresher.forget(changed)
     const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
     this.unresolved.suspects.add(cached)
     await this.places.follow(renames, new Set(this.unresolved.suspects.paths()))
@@ -340,7 +306,7 @@ export class OverlayController implements ChangeSink {
     const paths = this.unresolved.paths()
     let left = refresh ? [] : await compareLookups(this.overlay, paths, this.oracle)
     for (let attempt = 0; refresh && attempt < retryAttempts; attempt++) {
-      await this.refresh()
+      await this.refresher.refresh()
       left = await compareLookups(this.overlay, paths, this.oracle)
       if (left.length === 0) break
     }
@@ -361,24 +327,13 @@ export class OverlayController implements ChangeSink {
       })
       changed ||= result.changed
     }
-    if (changed) await this.refresh()
+    if (changed) await this.refresher.refresh()
   }
 
   private async dropOracle(): Promise<void> {
     const oracle = await this.freshMount?.catch(() => null)
     this.freshMount = null
     oracle?.close()
-  }
-
-  /** Waits until the budget allows another refresh. Changes merge meanwhile. */
-  private async turn(): Promise<void> {
-    const waitMs = this.budget.waitMs()
-    if (waitMs > 0) await new Promise((resolve) => setTimeout(resolve, waitMs))
-  }
-
-  private charge(spentMs: number): void {
-    this.statistics.refreshTimeMs += spentMs
-    this.budget.charge(spentMs)
   }
 
   private sayOnce(level: 'info' | 'warn', message: string): void {
