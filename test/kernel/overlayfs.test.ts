@@ -50,6 +50,8 @@ function rowsOf({ stdout }: GuestRun): Map<string, Row> {
 const rightOnStock = new Set([
   'whiteout_in_upper_hides_what_appears_below',
   'stacks_of_a_held_dir_do_not_pile_up',
+  'indexed_upper_name_of_it_does_not_depend_on_the_lower',
+  'indexed_metacopy_upper_name_of_it_does_not_depend_on_the_lower',
 ])
 
 describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {

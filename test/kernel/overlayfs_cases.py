@@ -665,6 +665,250 @@ def redirected_dir_follows_its_lower(b):
     same(exists(b.m + "/a"), False)
 
 
+# lower names of a file that was copied up under another name
+
+INDEXED = "index=on"
+INDEXED_META = "index=on,metacopy=on,redirect_dir=on"
+
+
+def indexed(b, options):
+    """a and b are one file in the lower, that was copied up as a: the upper one has to be shown as b too."""
+    b.extra = options
+    write(b.l + "/a", "low")
+    os.link(b.l + "/a", b.l + "/b")
+    b.mount()
+    same(exists(b.m + "/c"), False)
+    os.stat(b.m + "/b")
+    if "metacopy" in options:
+        os.chmod(b.m + "/a", 0o640)
+        same(stat.S_IMODE(os.stat(b.m + "/b").st_mode), 0o640)
+        return "low"
+    with open(b.m + "/a", "a") as f:
+        f.write("+up")
+    same(read(b.m + "/b"), "low+up")
+    return "low+up"
+
+
+def still_a(b, text):
+    same(read(b.m + "/a"), text)
+    same(exists(b.u + "/a"), True)
+    if "metacopy" in b.extra:
+        same(stat.S_IMODE(os.stat(b.m + "/a").st_mode), 0o640)
+
+
+def lower_name_removed(b, options):
+    text = indexed(b, options)
+    os.unlink(b.l + "/b")
+    b.changed("")
+    same(exists(b.m + "/b"), False)
+    same(ls(b.m), ["a"])
+    same(err_of(os.unlink, b.m + "/b"), errno.ENOENT)
+    same(ls(b.u), ["a"])
+    still_a(b, text)
+    write(b.m + "/b", "mine")
+    same(read(b.m + "/b"), "mine")
+    still_a(b, text)
+
+
+def lower_name_replaced(b, options):
+    text = indexed(b, options)
+    replace(b.l + "/b", "new")
+    b.changed("")
+    same(read(b.m + "/b"), "new")
+    still_a(b, text)
+    with open(b.m + "/b", "a") as f:
+        f.write("er")
+    same(read(b.m + "/b"), "newer")
+    still_a(b, text)
+
+
+def lower_name_replaced_by_a_dir(b, options):
+    text = indexed(b, options)
+    os.unlink(b.l + "/b")
+    os.mkdir(b.l + "/b")
+    write(b.l + "/b/f", "1")
+    b.changed("")
+    same(read(b.m + "/b/f"), "1")
+    same(exists(b.u + "/b"), False)
+    still_a(b, text)
+
+
+def lower_name_renamed(b, options):
+    text = indexed(b, options)
+    os.rename(b.l + "/b", b.l + "/c")
+    b.changed("")
+    same(exists(b.m + "/b"), False)
+    same(read(b.m + "/c"), text)
+    same(os.path.samefile(b.m + "/c", b.m + "/a"), True)
+    same(ls(b.m), ["a", "c"])
+    with open(b.m + "/c", "a") as f:
+        f.write("+c")
+    still_a(b, text + "+c")
+    same(ls(b.u), ["a", "c"])
+
+
+def lower_name_held_open(b, options):
+    text = indexed(b, options)
+    fd, other = b.open(b.m + "/b"), b.open(b.m + "/a")
+    os.unlink(b.l + "/b")
+    b.changed("")
+    same(exists(b.m + "/b"), False)
+    same(os.pread(fd, 10, 0).decode(), text)
+    same(err_of(os.fchmod, fd, 0o600), errno.ESTALE, "fchmod of what is gone")
+    same(ls(b.u), ["a"])
+    write(b.l + "/b", "new")
+    b.changed("")
+    same(err_of(os.fchmod, fd, 0o600), errno.ESTALE, "fchmod of what was replaced")
+    same(read(b.m + "/b"), "new")
+    same(ls(b.u), ["a"])
+    os.fchmod(other, 0o640)
+    same(os.pread(other, 10, 0).decode(), text)
+    still_a(b, text)
+
+
+def lower_name_held_open_when_replaced(b, options):
+    text = indexed(b, options)
+    fd = b.open(b.m + "/b")
+    replace(b.l + "/b", "new")
+    b.changed("")
+    same(err_of(os.fchmod, fd, 0o600), errno.ESTALE, "fchmod")
+    same(exists(b.u + "/b"), False)
+    same(read(b.m + "/b"), "new")
+    same(os.pread(fd, 10, 0).decode(), text)
+    still_a(b, text)
+
+
+def upper_name_of_it_does_not_depend_on_the_lower(b, options):
+    text = indexed(b, options)
+    held = b.open(b.m + "/b")
+    os.unlink(b.l + "/a")
+    b.changed("")
+    # What metacopy has no data of is what a new mount says
+    if "metacopy" not in options:
+        still_a(b, text)
+        replace(b.l + "/a", "new")
+        b.changed("")
+        still_a(b, text)
+    same(read(b.m + "/b"), text)
+    same(os.pread(held, 10, 0).decode(), text)
+
+
+def another_lower_name_appears(b, options):
+    text = indexed(b, options)
+    os.link(b.l + "/a", b.l + "/c")
+    b.changed("")
+    same(read(b.m + "/c"), text)
+    same(ls(b.m), ["a", "b", "c"])
+    os.unlink(b.m + "/c")
+    same(ls(b.m), ["a", "b"])
+    same(read(b.m + "/b"), text)
+    still_a(b, text)
+
+
+LOWER_NAMES = [lower_name_removed, lower_name_replaced, lower_name_replaced_by_a_dir, lower_name_renamed,
+               lower_name_held_open, lower_name_held_open_when_replaced, another_lower_name_appears,
+               upper_name_of_it_does_not_depend_on_the_lower]
+
+
+def lower_names_rows():
+    """A row for each of these, with all data in the upper and without."""
+    for func in LOWER_NAMES:
+        for prefix, options in (("indexed_", INDEXED), ("indexed_metacopy_", INDEXED_META)):
+            def row(b, func=func, options=options):
+                func(b, options)
+
+            row.__name__ = prefix + func.__name__
+            case()(row)
+
+
+lower_names_rows()
+
+
+@case()
+def old_name_of_a_file_that_was_copied_up_by_its_new_one(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    same(read(b.m + "/f"), "low")
+    same(exists(b.m + "/g"), False)
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    with open(b.m + "/g", "a") as f:
+        f.write("+up")
+    same(exists(b.m + "/f"), False)
+    same(ls(b.m), ["g"])
+    same(read(b.m + "/g"), "low+up")
+
+
+@case(options="index=on")
+def copied_up_file_that_gets_a_second_name_in_lower(b):
+    """It has no index, so the second name is a file of its own, as for a new mount."""
+    write(b.l + "/f", "low")
+    b.mount()
+    same(exists(b.m + "/g"), False)
+    with open(b.m + "/f", "a") as f:
+        f.write("+up")
+    os.link(b.l + "/f", b.l + "/g")
+    b.changed("")
+    same(read(b.m + "/g"), "low")
+    same(read(b.m + "/f"), "low+up")
+
+
+@case(lowers=2, options="index=on")
+def hard_link_in_another_layer(b):
+    write(b.l + "/a", "low")
+    os.link(b.l + "/a", b.lowers[1] + "/b")
+    b.mount()
+    same(read(b.m + "/a") + read(b.m + "/b"), "lowlow")
+    same(exists(b.m + "/c"), False)
+    fd = b.open(b.m + "/b")
+    write(b.l + "/c")
+    b.changed("")
+    os.fchmod(fd, 0o600)
+    same(exists(b.m + "/c"), True)
+    same(stat.S_IMODE(os.stat(b.m + "/a").st_mode), 0o600)
+    os.unlink(b.l + "/a")
+    b.changed("")
+    same(exists(b.m + "/a"), False)
+    same(read(b.m + "/b"), "low")
+
+
+@case(lowers=2, options="metacopy=on,redirect_dir=on")
+def data_of_a_held_lower_metacopy_file_is_replaced(b):
+    write(b.lowers[1] + "/f", "old")
+    write(b.l + "/f", "\0" * 3)
+    os.setxattr(b.l + "/f", "trusted.overlay.metacopy", b"")
+    b.mount()
+    same(read(b.m + "/f"), "old")
+    fd = b.open(b.m + "/f")
+    replace(b.lowers[1] + "/f", "new")
+    b.changed("")
+    same(read(b.m + "/f"), "new")
+    same(os.pread(fd, 10, 0), b"old")
+
+
+@case(options="metacopy=on,redirect_dir=on")
+def old_data_is_not_copied_over_the_new(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    os.chmod(b.m + "/f", 0o600)
+    fd = b.open(b.m + "/f")
+    replace(b.l + "/f", "new")
+    b.changed("")
+    with open(b.m + "/f", "a") as f:
+        f.write("+up")
+    same(read(b.m + "/f"), "new+up")
+    same(err_of(lambda: b.open(f"/proc/self/fd/{fd}", os.O_WRONLY)), errno.ESTALE)
+    same(read(b.m + "/f"), "new+up")
+    # Unlinked is another matter
+    write(b.l + "/g", "low")
+    b.changed("")
+    os.chmod(b.m + "/g", 0o600)
+    fd = b.open(b.m + "/g")
+    os.unlink(b.m + "/g")
+    os.write(b.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND), b"+up")
+    same(read(f"/proc/self/fd/{fd}"), "low+up")
+
+
 @case()
 def create_and_remove_after_lower_changes(b):
     os.mkdir(b.l + "/d")
@@ -1269,7 +1513,7 @@ def run(name, func, bench):
         return "skip", str(e)
     except (AssertionError, OSError) as e:
         line = traceback.extract_tb(e.__traceback__)
-        line = [f.lineno for f in line if f.name == name]
+        line = [f.lineno for f in line if f.filename == __file__ and f.name not in ("run", "same")]
         return "not ok", f"{type(e).__name__} {e} (line {line[-1] if line else '?'})"
     finally:
         b.close()
