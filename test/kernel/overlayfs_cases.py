@@ -605,6 +605,70 @@ def file_replaced_while_it_is_copied_up(b):
 
 
 @case()
+def dir_renamed_in_lower_while_it_is_copied_up(b):
+    """Copy up waits for a frozen upper, and lookup of the new name for that."""
+    import shutil
+    import subprocess
+
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
+        raise Skip("no mkfs.ext4, fsfreeze or /dev/loop2")
+    img, up = b.top + "/img", b.top + "/e"
+    with open(img, "wb") as f:
+        f.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", img], check=True)
+    subprocess.run(["losetup", "/dev/loop2", img], check=True)
+
+    def started(func):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(err_of(func))
+        while "D" not in open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]:
+            time.sleep(0.01)
+        return pid
+
+    try:
+        os.mkdir(up)
+        mount("/dev/loop2", up, "ext4")
+        b.mounts.append(up)
+        b.u, b.w = up + "/u", up + "/w"
+        os.mkdir(b.u)
+        os.mkdir(b.w)
+        for d in ("p/old", "q"):
+            os.makedirs(f"{b.l}/{d}")
+        write(b.l + "/p/old/f", "1")
+        b.mount()
+        write(b.m + "/p/up")
+        same(ls(b.m + "/p/old"), ["f"])
+        same(exists(b.m + "/q/new"), False)
+        subprocess.run(["fsfreeze", "-f", up], check=True)
+        pids = []
+        try:
+            pids.append(started(lambda: os.chmod(b.m + "/p/old", 0o700)))
+            os.rename(b.l + "/p/old", b.l + "/q/new")
+            b.changed("q", "p")
+            pids.append(started(lambda: os.stat(b.m + "/q/new")))
+        finally:
+            subprocess.run(["fsfreeze", "-u", up], check=True)
+            ends = [os.waitpid(pid, 0)[1] for pid in pids]
+        same(ends, [0, 0])
+        same(exists(b.u + "/p/old"), True)
+        same(ls(b.m + "/q/new"), ["f"])
+        same(stat.S_IMODE(os.stat(b.m + "/q/new").st_mode), 0o755)
+        same(stat.S_IMODE(os.stat(b.m + "/p/old").st_mode), 0o700)
+        same(ls(b.m + "/p/old"), [])
+        write(b.m + "/q/new/mine", "1")
+        same((ls(b.u + "/q/new"), ls(b.u + "/p/old")), (["mine"], []))
+    finally:
+        for m in (b.m, up):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        subprocess.run(["losetup", "-d", "/dev/loop2"])
+
+
+@case()
 def copied_up_file_renamed_in_lower(b):
     write(b.l + "/f", "low")
     b.mount()
