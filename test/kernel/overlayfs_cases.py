@@ -707,6 +707,26 @@ def metacopy_file_whose_lower_data_is_replaced(b):
     same(read(b.m + "/f"), "new")
 
 
+@case(options="metacopy=on,redirect_dir=on")
+def listing_after_an_error_that_came_from_elsewhere(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/f", "low")
+    b.mount()
+    os.chmod(b.m + "/f", 0o600)
+    os.rename(b.m + "/f", b.m + "/d/f")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    same(err_of(os.stat, b.m + "/d/f"), errno.EIO)
+    # The listing is in the cache as long as somebody has it
+    held = b.open(b.m + "/d")
+    for _ in range(2):
+        err_of(fdls, held)
+    os.rename(b.l + "/g", b.l + "/f")
+    b.changed("")
+    same(read(b.m + "/d/f"), "low")
+    same(ls(b.m + "/d"), ["f"])
+
+
 @case(options="redirect_dir=on")
 def redirected_dir_follows_its_lower(b):
     os.mkdir(b.l + "/a")
