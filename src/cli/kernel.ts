@@ -97,7 +97,11 @@ function addBuildOptions(command: Command): Command {
     .option('--tree <dir>', 'build this source instead of a fetched one; it is copied, not changed')
     .addOption(new Option('--target <target>', 'what to build').choices(['uml']).default('uml'))
     .addOption(
-      new Option('--debug <variant>', 'a slower kernel that checks itself').choices(['lockdep', 'kasan']),
+      new Option('--debug <variant>', 'a kernel that checks itself, or has overlayfs as a module').choices([
+        'lockdep',
+        'kasan',
+        'modules',
+      ]),
     )
     .addOption(seriesOption())
     .option('--patched', 'with the series (default)')

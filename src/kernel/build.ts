@@ -175,7 +175,8 @@ async function make(job: Job): Promise<BuildRecord> {
   const progress = new Progress(`building ${job.kind}`, await expectedSteps(job), job.progress)
   const { execa } = await import('execa')
   const log = createWriteStream(`${cwd}.log`)
-  const child = execa('make', [`-j${availableParallelism()}`, 'linux'], {
+  const goals = job.request.debug === 'modules' ? ['linux', 'modules'] : ['linux']
+  const child = execa('make', [`-j${availableParallelism()}`, ...goals], {
     ...options,
     stdin: 'ignore',
     all: true,

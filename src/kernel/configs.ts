@@ -9,8 +9,11 @@ import { isCode } from './workspace.js'
 export const targets = ['uml'] as const
 export type Target = (typeof targets)[number]
 
-/** Debug variants of a build: `kernel-patches/configs/NAME.config` on top of the target's. */
-export const debugVariants = ['lockdep', 'kasan'] as const
+/**
+ * Variants of a build: `kernel-patches/configs/NAME.config` on top of the target's. With `modules`, overlayfs is one, at
+ * `fs/overlayfs/overlay.ko` in the build.
+ */
+export const debugVariants = ['lockdep', 'kasan', 'modules'] as const
 export type DebugVariant = (typeof debugVariants)[number]
 
 /** The configuration of a build, as KCONFIG_ALLCONFIG for allnoconfig. Later lines win. */

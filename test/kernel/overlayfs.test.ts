@@ -9,11 +9,13 @@ import { execFileSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
+import type { Build } from '../../src/kernel/build.js'
 import { debug, type GuestRun, guest, kernelFor, versionsWith } from './guest.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const modes = ['reval', 'notify', 'manual'] as const
 const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_500)
+const optionSets = ['', 'index=on,redirect_dir=on', 'index=on,metacopy=on,redirect_dir=on']
 /** Before 7.0 a user-mode kernel has one processor, on which less can race. */
 const raceSeconds = (version: string) =>
   Number(process.env.LOWERWATCH_KERNEL_SECONDS ?? (debug ? 60 : version.startsWith('6.') ? 10 : 30))
@@ -31,6 +33,15 @@ const python = (script: string, ...given: (string | number)[]) => [
   join(here, script),
   ...given.map(String),
 ]
+
+/** Runs a command in a kernel that has overlayfs: in one that has it as a module, this is loaded first. */
+async function run(version: string, kind: 'stock' | 'patched', argv: string[]): Promise<GuestRun> {
+  const build = await kernelFor(version, kind)
+  if (debug !== 'modules') return guest(build, argv)
+  return guest(build, python('overlayfs_module.py', moduleOf(build), 'exec', ...argv))
+}
+
+const moduleOf = (build: Build) => `${build.directory}/fs/overlayfs/overlay.ko`
 
 interface Row {
   result: string
@@ -50,6 +61,8 @@ function rowsOf({ stdout }: GuestRun): Map<string, Row> {
 const rightOnStock = new Set([
   'whiteout_in_upper_hides_what_appears_below',
   'stacks_of_a_held_dir_do_not_pile_up',
+  'indexed_upper_name_of_it_does_not_depend_on_the_lower',
+  'indexed_metacopy_upper_name_of_it_does_not_depend_on_the_lower',
 ])
 
 describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
@@ -57,9 +70,9 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
   const patched = new Map<string, GuestRun>()
 
   beforeAll(async () => {
-    stock = rowsOf(await guest(await kernelFor(version, 'stock'), python('overlayfs_cases.py', 'stock')))
-    const build = await kernelFor(version, 'patched')
-    for (const mode of modes) patched.set(mode, await guest(build, python('overlayfs_cases.py', mode)))
+    stock = rowsOf(await run(version, 'stock', python('overlayfs_cases.py', 'stock')))
+    for (const mode of modes)
+      patched.set(mode, await run(version, 'patched', python('overlayfs_cases.py', mode)))
   })
 
   describe.each(modes)('lower_changes=%s', (mode) => {
@@ -74,22 +87,27 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
       expect(patched.get(mode)?.splats).toEqual([])
     })
 
-    it(`${operations} random operations, seed ${seed}`, async () => {
-      const run = await guest(
-        await kernelFor(version, 'patched'),
-        python('overlayfs_random.py', mode, seed, operations),
+    it.each(optionSets)(`${operations} random operations, seed ${seed}, '%s'`, async (options) => {
+      const done = await run(
+        version,
+        'patched',
+        python('overlayfs_random.py', mode, seed, operations, options),
       )
-      expect(run.stdout + run.stderr).toContain('no difference')
-      expect(run).toMatchObject({ status: 0, splats: [] })
+      expect(done.stdout + done.stderr).toContain('no difference')
+      expect(done).toMatchObject({ status: 0, splats: [] })
     })
   })
 
   it.each([...modes, 'switch'])(`${raceSeconds(version)} s of races, %s`, async (mode) => {
-    const run = await guest(
-      await kernelFor(version, 'patched'),
-      python('overlayfs_races.py', mode, raceSeconds(version)),
-    )
-    expect(run.stdout + run.stderr).toContain('no difference')
-    expect(run).toMatchObject({ status: 0, splats: [] })
+    const done = await run(version, 'patched', python('overlayfs_races.py', mode, raceSeconds(version)))
+    expect(done.stdout + done.stderr).toContain('no difference')
+    expect(done).toMatchObject({ status: 0, splats: [] })
+  })
+
+  it.runIf(debug === 'modules')('is loaded, used and unloaded 50 times', async () => {
+    const build = await kernelFor(version, 'patched')
+    const done = await guest(build, python('overlayfs_module.py', moduleOf(build), 50))
+    expect(done.stdout + done.stderr).toContain('50 times loaded')
+    expect(done).toMatchObject({ status: 0, splats: [] })
   })
 })

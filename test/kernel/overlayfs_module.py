@@ -3,6 +3,7 @@
 """Overlayfs as a module: loaded, used and unloaded while the lower layers are changed all the time.
 
 Usage: overlayfs_module.py OVERLAY.KO ROUNDS
+       overlayfs_module.py OVERLAY.KO exec COMMAND...   (only loads it, for other tests)
 For a kernel with CONFIG_OVERLAY_FS=m (kernel-patches/configs/modules.config). Exit 1 if something failed; hangs and
 kernel messages are for the caller to see.
 """
@@ -59,7 +60,11 @@ def use(root, rnd, count):
 
 
 def main():
-    path, rounds = sys.argv[1], int(sys.argv[2])
+    path = sys.argv[1]
+    if sys.argv[2] == "exec":
+        load(path)
+        os.execvp(sys.argv[3], sys.argv[3:])
+    rounds = int(sys.argv[2])
     rnd = random.Random(1)
     if os.path.exists("/sys/module/overlay"):
         unload()
