@@ -70,12 +70,17 @@ export function summary(events: SeenEvent[], names: string[] | null): string {
   if (kinds.length === 0) return 'nothing'
   const order = Object.keys(Bit).concat(Object.keys(MountBit))
   const text = kinds.sort((a, b) => order.indexOf(a) - order.indexOf(b)).join(' ')
-  const named = events.map((event) => event.name).filter((name) => name !== '')
+  const named = events
+    .filter((event) => event.kinds.some((kind) => nameKinds.has(kind)))
+    .map((event) => event.name)
+    .filter((name) => name !== '')
   if (names === null || named.length === 0) return text
   const told = names.filter((name) => named.includes(name)).length
   if (told < names.length) return `${text} (${told === 0 ? 'other' : 'not all'} names)`
   return twice(events) ? `${text} (twice)` : text
 }
+
+const nameKinds = new Set(['CREATE', 'DELETE', 'MOVED_FROM', 'MOVED_TO', 'RENAME'])
 
 function twice(events: SeenEvent[]): boolean {
   const keys = events.flatMap((event) => event.kinds.map((kind) => `${kind}/${event.name}/${event.subjects[0]}`))

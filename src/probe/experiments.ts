@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: MIT
+import { bursts } from './bursts.js'
+import { ladderRows } from './ladder.js'
+import { markFacts } from './marks.js'
+import { overlayFacts } from './overlay/facts.js'
+import { listings } from './overlay/listings.js'
 import { staleness } from './overlay/staleness.js'
 import { removals } from './removal.js'
 import { type Scene, sceneExperiment } from './scene.js'
@@ -14,5 +19,5 @@ export function allScenes(): Scene[] {
 
 /** In the order in which they are done and shown. */
 export function allExperiments(): Experiment[] {
-  return [...allScenes().map(sceneExperiment), ...removals, ...staleness]
+  return [...allScenes().map(sceneExperiment), ...removals, ...staleness, ...listings, ...overlayFacts, ...markFacts, ...bursts, ...ladderRows]
 }

@@ -25,6 +25,11 @@ export type Features = ReadonlyMap<FeatureId, Feature>
 type Trial = (context: Context) => boolean | string | Promise<boolean | string>
 
 const trials = {
+  admin: {
+    what: 'this process is root in the first user namespace',
+    how: 'CAP_SYS_ADMIN and the uid map',
+    trial: (context) => context.privileged,
+  },
   'kernfs-events': {
     what: 'kernfs tells of nodes that the kernel makes and removes',
     how: 'a network device added, with inotify on /sys/class/net',

@@ -82,8 +82,8 @@ function judge(
   const blank = { ...row, group: experiment.group, reason: '', measured: {}, events: [] }
   if (answer instanceof Skip)
     return { ...blank, status: 'skipped', expected: null, seen: null, reason: answer.message }
-  const { seen, measured = {}, events = [] } = answer
+  const { seen, measured = {}, events = [], why = '' } = answer
   const status = seen === expected ? 'ok' : 'differs'
-  return { ...blank, status, expected: expected ?? 'not in the table', seen, measured, events }
+  return { ...blank, status, expected: expected ?? 'not in the table', seen, reason: why, measured, events }
 }
 

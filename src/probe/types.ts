@@ -12,6 +12,8 @@ export interface Observation {
   /** Numbers of this run, with their unit in the name (`remountUs`); not compared. */
   measured?: Record<string, number>
   events?: SeenEvent[]
+  /** More in words, which may differ from run to run. */
+  why?: string
 }
 
 /** A row that is known before it is run. `id` is a path: `cgroup2/mkdir/inotify-directory`. */
@@ -56,7 +58,7 @@ export interface Row extends RowPlan {
   /** Null for a row that was skipped. */
   expected: string | null
   seen: string | null
-  /** Why it was skipped. */
+  /** Why it was skipped, or more about what was seen. */
   reason: string
   measured: Record<string, number>
   events: SeenEvent[]

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 
 /** The ways to listen that the matrix has as columns. */
+import { statSync } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { type ByteString, fromText } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
+import { native } from '../native.js'
 import { Bit, FAN_EVENT_ON_CHILD, FAN_ONDIR, type SeenEvent, seenEvent, summary } from './events.js'
 import { type EventGroup, experiments } from './native.js'
 import { type Context, type Observation, Skip } from './types.js'
-import { native } from '../native.js'
 
 /** What changes. */
 export interface Target {
@@ -17,6 +18,8 @@ export interface Target {
   object?: string
   /** A file: one in the object, or the one whose content changes. */
   file?: string
+  /** Another directory whose events are of interest to a file system mark: where the hint is written. */
+  hint?: string
   /** A path whose mount and file system are marked; default the directory. */
   filesystem?: string
 }
@@ -117,9 +120,10 @@ export class Labels {
   readonly #labels = new Map<ByteString, string>()
 
   async add(context: Context, label: string, path: string): Promise<void> {
-    const root = await native.openTree(context.lane, fromText(dirname(path)), { clone: false })
+    const [directory, name] = statSync(path).isDirectory() ? [path, ''] : [dirname(path), basename(path)]
+    const root = await native.openTree(context.lane, fromText(directory), { clone: false })
     try {
-      const handle = await native.handleAt(context.lane, root, fromText(basename(path)), { fid: true })
+      const handle = await native.handleAt(context.lane, root, fromText(name), { fid: true })
       if (handle === null) return
       const head = Buffer.alloc(8)
       head.writeUInt32LE(handle.bytes.length, 0)
@@ -181,7 +185,8 @@ export class Listener {
     const about = events
       .map((event) => ({ ...event, kinds: event.kinds.filter((kind) => !ignore.includes(kind)) }))
       .filter((event) => event.kinds.length > 0)
-    return { seen: summary(about, changed), events }
+    const named = this.watcher.place === 'directory' || this.watcher.place === 'filesystem'
+    return { seen: summary(about, named ? changed : null), events }
   }
 
   close(): void {

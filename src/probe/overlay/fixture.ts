@@ -23,11 +23,13 @@ export interface OverlayWish {
   layers?: number
   upper?: boolean
   mode?: LowerChangesMode
+  /** The mount is read-only, whatever the overlay is. */
+  readOnlyMount?: boolean
   /** Filled before it is mounted. */
   prepare?: (lower: string, upper: string) => void
 }
 
-const readOnlyMount = 1
+const readOnlyAttribute = 1
 
 export async function makeOverlay(context: Context, wish: OverlayWish = {}): Promise<ProbeOverlay> {
   const base = `${context.base}/${context.name('overlay')}`
@@ -48,7 +50,7 @@ export async function makeOverlay(context: Context, wish: OverlayWish = {}): Pro
         ...(inFirstUserNamespace() ? [] : ([['userxattr', null]] as [string, null][])),
         ...(wish.mode === undefined ? [] : ([['lower_changes', wish.mode]] as [string, string][])),
       ],
-      mountAttributes: writable ? 0 : readOnlyMount,
+      mountAttributes: writable && wish.readOnlyMount !== true ? 0 : readOnlyAttribute,
       readOnly: !writable,
     })
     .catch((error) => {

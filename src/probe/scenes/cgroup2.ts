@@ -70,6 +70,7 @@ function controllers(context: Context, on: boolean, watched: (parent: string, ch
 const hint = (parent: string, child: string) => ({
   directory: child,
   file: `${parent}/cgroup.subtree_control`,
+  hint: parent,
 })
 
 const kernel: Scene[] = [
