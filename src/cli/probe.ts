@@ -39,7 +39,10 @@ function chosen(pattern: string | undefined): (row: string) => boolean {
 }
 
 /** Until the work is done, a signal or the end of the supervisor makes it end early and clear up. */
-async function inside(plan: SandboxPlan, work: (interrupted: () => boolean) => Promise<number>): Promise<number> {
+async function inside(
+  plan: SandboxPlan,
+  work: (interrupted: () => boolean) => Promise<number>,
+): Promise<number> {
   let interrupted = false
   let orphaned = false
   const stop = () => {

@@ -57,7 +57,15 @@ const overflows = (['fanotify', 'inotify'] as const).map(
         which === 'fanotify' ? `${last.lengthBytes} bytes, ${records} records` : `watch ${last.watch}`
       }`
       const round = (value: number) => Math.round(value * 100) / 100
-      return { seen, measured: { lost: count - events.length + 1, plainUs: round(plainUs), makeUs: round(makeUs), readUs: round(readUs) } }
+      return {
+        seen,
+        measured: {
+          lost: count - events.length + 1,
+          plainUs: round(plainUs),
+          makeUs: round(makeUs),
+          readUs: round(readUs),
+        },
+      }
     },
   }),
 )
@@ -81,7 +89,8 @@ const fsWatch: Case = {
       before = heard.size
       await turn()
     }
-    const seen = heard.size === made ? 'complete' : failed ? 'incomplete, with an error' : 'incomplete, without an error'
+    const seen =
+      heard.size === made ? 'complete' : failed ? 'incomplete, with an error' : 'incomplete, without an error'
     return { seen, measured: { made, heard: heard.size } }
   },
 }

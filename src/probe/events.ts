@@ -83,6 +83,8 @@ export function summary(events: SeenEvent[], names: string[] | null): string {
 const nameKinds = new Set(['CREATE', 'DELETE', 'MOVED_FROM', 'MOVED_TO', 'RENAME'])
 
 function twice(events: SeenEvent[]): boolean {
-  const keys = events.flatMap((event) => event.kinds.map((kind) => `${kind}/${event.name}/${event.subjects[0]}`))
+  const keys = events.flatMap((event) =>
+    event.kinds.map((kind) => `${kind}/${event.name}/${event.subjects[0]}`),
+  )
   return new Set(keys).size < keys.length
 }

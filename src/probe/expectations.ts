@@ -22,6 +22,9 @@ const Table = v.object({
 
 export type ExpectationTable = v.InferOutput<typeof Table>
 
+/** In the table: no run has shown it yet. */
+export const unmeasured = 'unmeasured'
+
 export const defaultTable = new URL('./expectations.json', import.meta.url)
 
 /** @throws LowerwatchError CONFIG when the file is not there or no such table. */

@@ -19,5 +19,14 @@ export function allScenes(): Scene[] {
 
 /** In the order in which they are done and shown. */
 export function allExperiments(): Experiment[] {
-  return [...allScenes().map(sceneExperiment), ...removals, ...staleness, ...listings, ...overlayFacts, ...markFacts, ...bursts, ...ladderRows]
+  return [
+    ...allScenes().map(sceneExperiment),
+    ...removals,
+    ...staleness,
+    ...listings,
+    ...overlayFacts,
+    ...markFacts,
+    ...bursts,
+    ...ladderRows,
+  ]
 }

@@ -6,8 +6,8 @@ import { fromText } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { native } from '../native.js'
 import { Bit } from './events.js'
-import { addDevice, ownSysfs, removeDevice } from './network.js'
 import { experiments } from './native.js'
+import { addDevice, ownSysfs, removeDevice } from './network.js'
 import { type Context, Skip } from './types.js'
 
 export interface Feature {

@@ -2,12 +2,24 @@
 
 /** Which file systems take which marks, and what fanotify makes of events and handles. */
 import { execFileSync } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, readlinkSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  rmSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { fromText } from '../bytes.js'
 import { native } from '../native.js'
 import { Bit, kindsOf } from './events.js'
 import { mountFor } from './namespaces.js'
 import { type EventGroup, experiments } from './native.js'
+import { lastLine } from './network.js'
 import { answer } from './removal.js'
 import { type Context, type Experiment, type Observation, Skip } from './types.js'
 
@@ -38,18 +50,32 @@ const places: [name: string, path: (context: Context) => string][] = [
   ['sysfs', () => '/sys'],
   ['proc', () => '/proc'],
   ['tmpfs', (context) => context.base],
-  ['btrfs-subvolume', () => subvolume()],
+  ['btrfs-subvolume', subvolume],
 ]
 
 function skip(reason: string): never {
   throw new Skip(reason)
 }
 
-/** A mounted subvolume other than the top of its file system. */
-function subvolume(): string {
-  const lines = readFileSync('/proc/self/mountinfo', 'latin1').split('\n')
-  const found = lines.find((line) => line.includes(' - btrfs ') && line.split(' ')[3] !== '/')
-  return found?.split(' ')[4] ?? skip('no btrfs subvolume is mounted')
+/** A subvolume of a throw-away btrfs, where the tools and the file system are. */
+function subvolume(context: Context): string {
+  if (!context.privileged) skip('a btrfs image takes root in the first user namespace')
+  const image = `${context.base}/${context.name('image')}`
+  const point = `${context.base}/${context.name('btrfs')}`
+  mkdirSync(point)
+  writeFileSync(image, '')
+  truncateSync(image, 128 * 1024 * 1024)
+  context.defer(() => rmSync(image))
+  try {
+    execFileSync('mkfs.btrfs', ['--quiet', image], { stdio: 'pipe' })
+    execFileSync('mount', ['-t', 'btrfs', '-o', 'loop', image, point], { stdio: 'pipe' })
+    // The loop device goes with the mount.
+    context.defer(() => void execFileSync('umount', [point]))
+    execFileSync('btrfs', ['subvolume', 'create', `${point}/sub`], { stdio: 'pipe' })
+  } catch (error) {
+    skip(`no btrfs here: ${lastLine(error)}`)
+  }
+  return `${point}/sub`
 }
 
 const marks = places.flatMap(([fs, path]) =>
@@ -162,7 +188,8 @@ const facts: Case[] = [
     id: 'facts/group-limit',
     did: 'how many fanotify groups and inotify instances a user may have',
     run() {
-      const read = (path: string) => Number(answer(() => readFileSync(`/proc/sys/fs/${path}`, 'latin1').trim()))
+      const read = (path: string) =>
+        Number(answer(() => readFileSync(`/proc/sys/fs/${path}`, 'latin1').trim()))
       const measured = {
         fanotifyGroups: read('fanotify/max_user_groups'),
         inotifyInstances: read('inotify/max_user_instances'),

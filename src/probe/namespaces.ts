@@ -35,7 +35,8 @@ export async function cgroupNamespace(context: Context, cgroup: string): Promise
   const point = `${context.base}/${context.name('inner')}`
   mkdirSync(point)
   // It waits until it is in the cgroup, and says when the mount is there.
-  const script = 'read -r go && exec unshare --cgroup --mount -- sh -c \'mount -t cgroup2 none "$1" && echo up && read -r end\' sh "$1"'
+  const script =
+    'read -r go && exec unshare --cgroup --mount -- sh -c \'mount -t cgroup2 none "$1" && echo up && read -r end\' sh "$1"'
   const child = spawn('sh', ['-c', script, 'sh', point], { stdio: ['pipe', 'pipe', 'pipe'] })
   const exited = once(child, 'exit')
   context.defer(async () => {

@@ -45,7 +45,9 @@ export interface EventGroup {
 
 export interface Experiments {
   /** With `initFlags`: fanotify_init(2), FAN_CLASS_NOTIF and non-blocking. Without: inotify_init1(2). */
-  EventGroup: new (initFlags?: number) => EventGroup
+  EventGroup: new (
+    initFlags?: number,
+  ) => EventGroup
   /** getdents64(2) on a descriptor that is open: the names from where it stands, or from the start. */
   listOpen(fd: number, rewind: boolean): ByteString[]
   /** poll(2) without waiting: `revents`. */

@@ -3,8 +3,8 @@
 /** The mail's question about IS_DEADDIR: what an open descriptor of a removed directory still does. */
 import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmdirSync } from 'node:fs'
 import { childCgroup } from './cgroup.js'
-import { experiments } from './native.js'
 import { mountFor } from './namespaces.js'
+import { experiments } from './native.js'
 import type { Context, Experiment, Observation } from './types.js'
 
 interface Held {
@@ -24,7 +24,11 @@ const list = (fd: number, rewind: boolean) => {
 
 const calls: Call[] = [
   { id: 'getdents', did: 'getdents', make: ({ directory }) => list(directory, false) },
-  { id: 'readdir-rewound', did: 'lseek to the start, and getdents', make: ({ directory }) => list(directory, true) },
+  {
+    id: 'readdir-rewound',
+    did: 'lseek to the start, and getdents',
+    make: ({ directory }) => list(directory, true),
+  },
   {
     id: 'openat',
     did: 'openat of a name that was in it',

@@ -11,7 +11,11 @@ export function tapReport(report: ProbeReport, withEvents: boolean): string {
     lines.push(`${verdict} ${index + 1} - ${escape(row.id)}${skip}`)
     if (row.status === 'differs') {
       const said = { did: row.did, expected: row.expected, seen: row.seen }
-      lines.push('  ---', ...Object.entries(said).map(([key, value]) => `  ${key}: ${JSON.stringify(value)}`), '  ...')
+      lines.push(
+        '  ---',
+        ...Object.entries(said).map(([key, value]) => `  ${key}: ${JSON.stringify(value)}`),
+        '  ...',
+      )
     }
     if (withEvents) for (const event of row.events) lines.push(`# ${eventLine(event)}`)
   }

@@ -19,16 +19,18 @@ export interface Scene {
   action: string
   /** The change, as the subject of a sentence: "controller files appear". */
   did: string
-  /** Who makes it: what the kernel makes is what the kernfs series is about. */
-  by: 'user' | 'kernel'
   places: ('directory' | 'object' | 'file')[]
   special?: ('rename' | 'mounts')[]
   /** Told by a kernel thread, some time after the call has returned. */
   late?: boolean
   /** What changes is the content of `file`, and no name. */
   content?: boolean
+  /** The kernfs series makes the kernel tell of it. */
+  series?: true
   /** Kinds of events that the user's own call makes beside the change. */
   ignore?: string[]
+  /** The same for watchers on the object: what is in it differs from kernel to kernel. */
+  ignoreInObject?: string[]
   prepare(context: Context): Stage | Promise<Stage>
 }
 
@@ -56,11 +58,15 @@ export function sceneExperiment(scene: Scene): Experiment {
         for (const listener of listeners) listener.close()
       })
       const refusal = await attempt(stage)
+      // Whoever may not even try learns nothing of the kernel.
+      if (refusal === 'EACCES' && !context.privileged) throw new Skip('this user may not make the change')
       const rows = new Map<string, Observation | Skip>()
       const names = refusal === '' ? (stage.names?.() ?? null) : null
       const heard = collect(listeners, scene.late === true)
       for (const [index, listener] of listeners.entries()) {
-        const observation = listener.observe(heard[index]!, names, scene.ignore ?? [], context)
+        const inObject = listener.watcher.place === 'object' ? (scene.ignoreInObject ?? []) : []
+        const ignore = [...(scene.ignore ?? []), ...inObject]
+        const observation = listener.observe(heard[index]!, names, ignore, context)
         rows.set(id(listener.watcher), refusal === '' ? observation : { seen: `the change: ${refusal}` })
       }
       return rows

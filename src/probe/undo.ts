@@ -25,7 +25,8 @@ function resources(base: string): string[] {
 
 function undoResource(resource: string): void {
   const [kind, ...words] = resource.split(' ')
-  if (kind === 'loop' && existsSync(`/sys/block/loop${words[0]}`)) experiments.loopDevice(Number(words[0]), false)
+  if (kind === 'loop' && existsSync(`/sys/block/loop${words[0]}`))
+    experiments.loopDevice(Number(words[0]), false)
   if (kind === 'controller') giveBack(words[0]!, words[1]!)
   if (kind === 'directory') removeIn(words as [string, string, string])
 }
@@ -41,9 +42,9 @@ export function giveBack(controller: string, cgroup: string): void {
 
 /** The file system may be mounted nowhere any more: it is mounted once more, where nobody sees it. */
 function removeIn([type, options, path]: [string, string, string]): void {
-  const script = 'mount -t "$1" -o "$2" none /tmp && for p in "/tmp/$3" "/tmp/$3-renamed"; do if [ -d "$p" ]; then rmdir "$p"; fi; done'
+  const script =
+    'mount -t "$1" -o "$2" none /tmp && for p in "/tmp/$3" "/tmp/$3-renamed"; do if [ -d "$p" ]; then rmdir "$p"; fi; done'
   const args = ['--mount', '--propagation', 'private', '--', 'sh', '-c', script, 'sh', type, options, path]
   const { status, stderr } = spawnSync('unshare', args, { stdio: ['ignore', 'ignore', 'pipe'] })
   if (status !== 0) throw new Error(`${type} ${path} is left behind: ${String(stderr).trim()}`)
 }
-

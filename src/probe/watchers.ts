@@ -54,14 +54,21 @@ const self = Bit.MODIFY | Bit.ATTRIB | Bit.DELETE_SELF | Bit.MOVE_SELF
 const children = fan | FAN_EVENT_ON_CHILD
 
 export const watchers: Watcher[] = [
-  { id: 'inotify-directory', title: 'inotify, directory', place: 'directory', init: null, mark: 0, mask: all },
-  { id: 'inotify-object', title: 'inotify, object', place: 'object', init: null, mark: 0, mask: all },
-  { id: 'inotify-file', title: 'inotify, file', place: 'file', init: null, mark: 0, mask: all },
+  {
+    id: 'inotify-directory',
+    title: 'inotify on directory',
+    place: 'directory',
+    init: null,
+    mark: 0,
+    mask: all,
+  },
+  { id: 'inotify-object', title: 'inotify on object', place: 'object', init: null, mark: 0, mask: all },
+  { id: 'inotify-file', title: 'inotify on file', place: 'file', init: null, mark: 0, mask: all },
   inode('inode-fid', 'inode FID', FAN_REPORT_FID),
   inode('inode-name', 'inode DFID_NAME', FAN_REPORT_DFID_NAME),
   inode('inode-target', 'inode TARGET_FID', FAN_REPORT_DFID_NAME_TARGET),
-  { ...inode('inode-object', 'inode FID, object', FAN_REPORT_FID), place: 'object' },
-  { ...inode('inode-file', 'inode FID, file', FAN_REPORT_FID), place: 'file', mask: self },
+  { ...inode('inode-object', 'inode FID on object', FAN_REPORT_FID), place: 'object' },
+  { ...inode('inode-file', 'inode FID on file', FAN_REPORT_FID), place: 'file', mask: self },
   {
     id: 'fanotify-mount',
     title: 'fanotify mount FID',
@@ -95,7 +102,14 @@ export const watchers: Watcher[] = [
 ]
 
 function inode(id: string, title: string, init: number): Watcher {
-  return { id: `fanotify-${id}`, title: `fanotify ${title}`, place: 'directory', init, mark: 0, mask: children }
+  return {
+    id: `fanotify-${id}`,
+    title: `fanotify ${title}`,
+    place: 'directory',
+    init,
+    mark: 0,
+    mask: children,
+  }
 }
 
 function filesystem(id: string, title: string, init: number): Watcher {
@@ -105,14 +119,20 @@ function filesystem(id: string, title: string, init: number): Watcher {
 
 /** The watchers that can be put on what an action has. `content`: what changes is in a file, and no name. */
 export function watchersFor(places: Place[], special: string[], content: boolean): Watcher[] {
-  return watchers
-    .filter(
-      (watcher) =>
-        (watcher.place === 'filesystem' ? places.length > 0 || watcher.special : places.includes(watcher.place)) &&
-        (watcher.special === undefined || special.includes(watcher.special)),
-    )
-    // A mount mark takes no event of a name: EINVAL.
-    .map((watcher) => (content && watcher.mark === FAN_MARK_MOUNT ? { ...watcher, mask: Bit.MODIFY } : watcher))
+  return (
+    watchers
+      .filter(
+        (watcher) =>
+          (watcher.place === 'filesystem'
+            ? places.length > 0 || watcher.special
+            : places.includes(watcher.place)) &&
+          (watcher.special === undefined || special.includes(watcher.special)),
+      )
+      // A mount mark takes no event of a name: EINVAL.
+      .map((watcher) =>
+        content && watcher.mark === FAN_MARK_MOUNT ? { ...watcher, mask: Bit.MODIFY } : watcher,
+      )
+  )
 }
 
 /** Handles of what an experiment knows, by the name it has in its rows. */
@@ -151,7 +171,8 @@ export class Listener {
     target: Target,
     readonly labels: Labels,
   ) {
-    const path = watcher.place === 'filesystem' ? (target.filesystem ?? target.directory) : target[watcher.place]
+    const path =
+      watcher.place === 'filesystem' ? (target.filesystem ?? target.directory) : target[watcher.place]
     this.#label = watcher.place
     try {
       this.#group = new experiments.EventGroup(watcher.init ?? undefined)
@@ -178,7 +199,12 @@ export class Listener {
     return everything ? seen : seen.filter((event) => event.subjects.some((subject) => subject !== '?'))
   }
 
-  observe(events: SeenEvent[], changed: string[] | null, ignore: string[], context: Context): Observation | Skip {
+  observe(
+    events: SeenEvent[],
+    changed: string[] | null,
+    ignore: string[],
+    context: Context,
+  ): Observation | Skip {
     if (this.refused === 'EPERM' && !context.privileged)
       return new Skip(`${this.watcher.title} needs CAP_SYS_ADMIN in the first user namespace`)
     if (this.refused !== '') return { seen: `refused: ${this.refused}` }

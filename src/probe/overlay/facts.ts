@@ -78,7 +78,9 @@ const legacyRemount = experiment(
 )
 
 const reconfigureKeeps = experiment(
-  { 'overlay/reconfigure': 'fspick and reconfigure without an option, on an overlay mounted read-only: write' },
+  {
+    'overlay/reconfigure': 'fspick and reconfigure without an option, on an overlay mounted read-only: write',
+  },
   async (context) => {
     const overlay = await makeOverlay(context, { readOnlyMount: true })
     await remount(context, overlay)

@@ -12,7 +12,6 @@ const user: Scene[] = [
     fs: 'cgroup2',
     action: 'mkdir',
     did: 'a user makes a cgroup',
-    by: 'user',
     places: ['directory'],
     prepare: (context) => {
       const directory = childCgroup(context)
@@ -24,7 +23,6 @@ const user: Scene[] = [
     fs: 'cgroup2',
     action: 'rmdir',
     did: 'a user removes a cgroup',
-    by: 'user',
     places: ['directory', 'object', 'file'],
     prepare: (context) => {
       const directory = childCgroup(context)
@@ -37,7 +35,6 @@ const user: Scene[] = [
     fs: 'cgroup2',
     action: 'rename',
     did: 'a user renames a cgroup',
-    by: 'user',
     places: ['directory', 'object'],
     special: ['rename'],
     prepare: (context) => {
@@ -49,7 +46,11 @@ const user: Scene[] = [
 ]
 
 /** A cgroup with a child in which files come and go when the kernel says so. */
-function controllers(context: Context, on: boolean, watched: (parent: string, child: string) => Stage['target']) {
+function controllers(
+  context: Context,
+  on: boolean,
+  watched: (parent: string, child: string) => Stage['target'],
+) {
   const controller = someController(context)
   const base = (context.cgroup as { path: string }).path
   write(`${base}/cgroup.subtree_control`, `+${controller}`)
@@ -78,7 +79,7 @@ const kernel: Scene[] = [
     fs: 'cgroup2',
     action: 'controllers-on',
     did: 'controller files appear in a cgroup (file: cgroup.subtree_control)',
-    by: 'kernel',
+    series: true,
     places: ['directory', 'file'],
     prepare: (context) => controllers(context, true, hint),
   },
@@ -86,7 +87,7 @@ const kernel: Scene[] = [
     fs: 'cgroup2',
     action: 'controllers-off',
     did: 'controller files go from a cgroup (file: cgroup.subtree_control)',
-    by: 'kernel',
+    series: true,
     places: ['directory', 'file'],
     prepare: (context) => controllers(context, false, hint),
   },
@@ -95,7 +96,7 @@ const kernel: Scene[] = [
       fs: 'cgroup2',
       action: on ? 'files-shown' : 'files-hidden',
       did: `pressure files ${on ? 'appear in' : 'go from'} a cgroup`,
-      by: 'kernel',
+      series: true,
       places: ['directory'],
       // The write to cgroup.pressure.
       ignore: ['MODIFY'],
@@ -106,7 +107,7 @@ const kernel: Scene[] = [
     fs: 'cgroup2',
     action: 'second-mount',
     did: 'controller files appear, seen by watchers on a second mount of the hierarchy',
-    by: 'kernel',
+    series: true,
     places: ['directory'],
     prepare: async (context) => {
       const { mountCgroup2 } = await import('../namespaces.js')
@@ -125,7 +126,7 @@ const kernel: Scene[] = [
     fs: 'cgroup2',
     action: 'namespace',
     did: 'controller files appear, seen by watchers in a cgroup namespace',
-    by: 'kernel',
+    series: true,
     places: ['directory'],
     prepare: async (context) => {
       const { cgroupNamespace } = await import('../namespaces.js')
@@ -161,7 +162,6 @@ function content(
     fs: 'cgroup2',
     action: cached ? action : `${action}-uncached`,
     did: `${did}${cached ? '' : ', and the inode is not in memory'}`,
-    by: 'kernel',
     places: cached ? ['directory', 'file'] : ['directory'],
     late: true,
     content: true,
@@ -183,11 +183,16 @@ function below(context: Context, directory: string): string {
 }
 
 const changes = [true, false].flatMap((cached): Scene[] => [
-  content('populated', 'cgroup.events says populated: the first process entered', cached, (context, directory) => {
-    const procs = `${below(context, directory)}/cgroup.procs`
-    const { pid } = idleProcess(context)
-    return () => write(procs, String(pid))
-  }),
+  content(
+    'populated',
+    'cgroup.events says populated: the first process entered',
+    cached,
+    (context, directory) => {
+      const procs = `${below(context, directory)}/cgroup.procs`
+      const { pid } = idleProcess(context)
+      return () => write(procs, String(pid))
+    },
+  ),
   content('empty', 'cgroup.events says empty: the last process left', cached, (context, directory) => {
     const procs = `${below(context, directory)}/cgroup.procs`
     const { pid, end } = idleProcess(context)

@@ -10,11 +10,16 @@ import { type Context, Skip } from '../types.js'
 
 /** Both places where a device shows: class links and the devices themselves. */
 function deviceScenes(): Scene[] {
-  const scene = (action: string, did: string, change: Scene['prepare'], special: Scene['special'] = []): Scene => ({
+  const scene = (
+    action: string,
+    did: string,
+    change: Scene['prepare'],
+    special: Scene['special'] = [],
+  ): Scene => ({
     fs: 'sysfs',
     action,
     did,
-    by: 'kernel',
+    series: true,
     places: action === 'device-appears' ? ['directory'] : ['directory', 'object', 'file'],
     special,
     prepare: change,
@@ -54,7 +59,6 @@ function deviceScenes(): Scene[] {
       fs: 'sysfs',
       action: 'mkdir',
       did: 'a user tries to make a directory',
-      by: 'user',
       places: ['directory'],
       prepare: (context) => {
         const directory = `${ownSysfs(context)}/class/net`
@@ -79,7 +83,7 @@ function loopScenes(fs: 'sysfs' | 'debugfs', open: (context: Context) => string)
     fs,
     action: add ? 'block-appears' : 'block-goes',
     did: `a block device ${add ? 'appears' : 'goes'} (${fs === 'sysfs' ? '/sys/devices/virtual/block' : 'block/loopN'})`,
-    by: 'kernel',
+    ...(fs === 'sysfs' ? { series: true } : { ignoreInObject: ['DELETE'] }),
     places: add ? ['directory'] : ['directory', 'object'],
     prepare: (context) => {
       const directory = open(context)

@@ -11,7 +11,6 @@ export const tmpfsScenes: Scene[] = [
     fs: 'tmpfs',
     action: 'create',
     did: 'a user makes a file',
-    by: 'user',
     places: ['directory'],
     prepare: (context) => {
       const directory = mountFor(context, 'tmpfs')
@@ -26,7 +25,6 @@ export const tmpfsScenes: Scene[] = [
     fs: 'tmpfs',
     action: 'unlink',
     did: 'a user removes a file',
-    by: 'user',
     places: ['directory', 'file'],
     prepare: (context) => {
       const directory = mountFor(context, 'tmpfs')
@@ -39,7 +37,6 @@ export const tmpfsScenes: Scene[] = [
     fs: 'tmpfs',
     action: 'write',
     did: 'a user writes to a file',
-    by: 'user',
     content: true,
     places: ['directory', 'file'],
     prepare: (context) => {
@@ -54,7 +51,6 @@ export const tmpfsScenes: Scene[] = [
       fs: 'tmpfs',
       action,
       did: `something is ${action}ed in the mount namespace`,
-      by: 'user',
       places: [],
       special: ['mounts'],
       prepare: (context) => {
@@ -69,4 +65,3 @@ export const tmpfsScenes: Scene[] = [
     }),
   ),
 ]
-

@@ -26,7 +26,9 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
     const directory = below === '' ? root : `${root}/${below}`
     const path = `${directory}/${made}`
     // A hierarchy or an instance outlives its mounts.
-    context.remember(`directory ${fs === 'cgroup1' ? 'cgroup' : fs} ${given.join(',') || 'rw'} ${below}/${made}`)
+    context.remember(
+      `directory ${fs === 'cgroup1' ? 'cgroup' : fs} ${given.join(',') || 'rw'} ${below}/${made}`,
+    )
     context.defer(() => {
       for (const left of [path, `${path}-renamed`]) if (existsSync(left)) rmdirSync(left)
     })
@@ -43,7 +45,6 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
       fs,
       action: 'mkdir',
       did: `a user makes ${what}`,
-      by: 'user',
       places: ['directory'],
       prepare: (context) => {
         const name = context.name('lwp')
@@ -55,7 +56,6 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
       fs,
       action: 'rmdir',
       did: `a user removes ${what}`,
-      by: 'user',
       places: ['directory', 'object', ...filePlace],
       prepare: (context) => {
         const { directory, path } = directoryOf(context, context.name('lwp'))
@@ -67,7 +67,6 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
       fs,
       action: 'rename',
       did: `a user renames ${what}`,
-      by: 'user',
       places: ['directory', 'object'],
       special: ['rename'],
       prepare: (context) => {
