@@ -77,6 +77,7 @@ function build(done: (status: number) => void): Command {
     .option('--events', 'with the raw events')
     .option('--tap', 'print TAP')
     .option('--expect <file>', 'another expectation table')
+    .option('--matrix <file...>', 'nothing is tried: a document from what --json printed on several kernels')
     .option(...json)
   add('demo', 'the main job, end to end, on throw-away overlays').option(...json)
   return program

@@ -10,6 +10,11 @@ import { printJson, printText } from './output.js'
 
 /** `lowerwatch probe`: exit status 1 when a row differs from the expectation table, or something is left behind. */
 export async function command(_positional: string[], options: Record<string, unknown>): Promise<number> {
+  if (options.matrix !== undefined) {
+    const { matrix, readReport } = await import('../probe/matrix.js')
+    printText(matrix((options.matrix as string[]).map(readReport)))
+    return 0
+  }
   const table = loadTable(options.expect as string | undefined)
   const wanted = chosen(options.only as string | undefined)
   if (options.json === true && options.tap === true)

@@ -16,7 +16,7 @@ export function makeCgroup(name: string): { path: string } | { reason: string } 
     .split('\n')
     .find((entry) => entry.includes(' - cgroup2 '))
   if (line === undefined) return { reason: 'no cgroup2 is mounted' }
-  const path = `${unescape(line.split(' ')[4]!)}/${name}`
+  const path = `${unescapePath(line.split(' ')[4]!)}/${name}`
   try {
     mkdirSync(path)
     return { path }
@@ -26,7 +26,7 @@ export function makeCgroup(name: string): { path: string } | { reason: string } 
 }
 
 /** The mount table writes spaces as `\040`. */
-function unescape(text: string): string {
+function unescapePath(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }
 

@@ -7,8 +7,8 @@ export function tapReport(report: ProbeReport, withEvents: boolean): string {
   const lines = ['TAP version 14', `1..${report.rows.length}`]
   for (const [index, row] of report.rows.entries()) {
     const verdict = row.status === 'differs' ? 'not ok' : 'ok'
-    const skip = row.status === 'skipped' ? ` # SKIP ${escape(row.reason)}` : ''
-    lines.push(`${verdict} ${index + 1} - ${escape(row.id)}${skip}`)
+    const skip = row.status === 'skipped' ? ` # SKIP ${escapeText(row.reason)}` : ''
+    lines.push(`${verdict} ${index + 1} - ${escapeText(row.id)}${skip}`)
     if (row.status === 'differs') {
       const said = { did: row.did, expected: row.expected, seen: row.seen }
       lines.push(
@@ -24,6 +24,6 @@ export function tapReport(report: ProbeReport, withEvents: boolean): string {
 }
 
 /** A hash sign would begin a directive. */
-function escape(text: string): string {
+function escapeText(text: string): string {
   return text.replace(/[\\#]/g, '\\$&').replace(/\s+/g, ' ')
 }

@@ -10,6 +10,8 @@ export interface Stage {
   target: Target
   /** Makes the change. An error with a code is an answer too: `refused: EPERM`. */
   change(): void | Promise<void>
+  /** For what is told late: returns when something that happened after the change has been told. */
+  settle?: () => void
   /** Names that come or go, when more than one kernel may differ in them; asked after the change. */
   names?: () => string[]
 }
@@ -34,8 +36,8 @@ export interface Scene {
   prepare(context: Context): Stage | Promise<Stage>
 }
 
-/** A late event is waited for this long: the kernel sends these at most 10 ms apart. */
-const lateMs = 150
+/** The kernel sends late events of one file at most 10 ms apart, and of several files in no order. */
+const lateMs = 100
 
 export function sceneWatchers(scene: Scene): Watcher[] {
   return watchersFor(scene.places, scene.special ?? [], scene.content === true)
@@ -62,6 +64,7 @@ export function sceneExperiment(scene: Scene): Experiment {
       if (refusal === 'EACCES' && !context.privileged) throw new Skip('this user may not make the change')
       const rows = new Map<string, Observation | Skip>()
       const names = refusal === '' ? (stage.names?.() ?? null) : null
+      stage.settle?.()
       const heard = collect(listeners, scene.late === true)
       for (const [index, listener] of listeners.entries()) {
         const inObject = listener.watcher.place === 'object' ? (scene.ignoreInObject ?? []) : []

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { fromText } from '../../bytes.js'
 import { childCgroup, idleProcess, removeCgroup, someController } from '../cgroup.js'
+import { Bit } from '../events.js'
+import { experiments } from '../native.js'
 import type { Scene, Stage } from '../scene.js'
 import { type Context, Skip } from '../types.js'
 
@@ -170,8 +173,21 @@ function content(
       const directory = childCgroup(context, `${above.split('/').at(-1)}/watched`)
       const change = prepare(context, directory)
       const file = `${directory}/cgroup.events`
-      return { target: cached ? { directory, file } : { directory }, change }
+      return { target: cached ? { directory, file } : { directory }, change, settle: sentinel(context) }
     },
+  }
+}
+
+/** A later change of the same sort, elsewhere: when it is told, one kernel thread has come that far. */
+function sentinel(context: Context): () => void {
+  const directory = childCgroup(context)
+  if (!existsSync(`${directory}/cgroup.freeze`)) return () => undefined
+  const group = new experiments.EventGroup()
+  context.defer(() => group.close())
+  group.watch(fromText(`${directory}/cgroup.events`), Bit.MODIFY)
+  return () => {
+    write(`${directory}/cgroup.freeze`, '1')
+    if (!group.wait(10_000)) throw new Error('cgroup.events of another cgroup was not told either')
   }
 }
 
