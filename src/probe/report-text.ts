@@ -55,7 +55,7 @@ const columnNames: Record<string, string> = {
 export function textReport(report: ProbeReport, withEvents: boolean): string {
   const { rows } = report
   const matrix = matrices(report)
-  const lines = [`Linux ${report.kernel}, as ${report.user}`, '']
+  const lines = [`Linux ${report.kernel} on ${report.processor}, as ${report.user}`, '']
   lines.push(...table(report.features.map(({ id, what, has }) => [has ? 'yes' : 'no', id, what])))
   if (matrix.length > 0) lines.push('', legend, ...matrix)
   for (const [title, chosen] of [

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 /** The process inside: features, then experiments one after the other, each cleared away before the next. */
-import { release } from 'node:os'
+import { cpus, release } from 'node:os'
 import { isSyscallError } from '../errors.js'
 import { type ExpectationTable, expectation, unmeasured } from './expectations.js'
 import { allExperiments } from './experiments.js'
@@ -12,6 +12,8 @@ import { type Experiment, type Observation, type Row, type RowPlan, Skip } from 
 export interface ProbeReport {
   /** As uname(2) says; for the reader, and used for nothing. */
   kernel: string
+  /** Model of the processor: numbers of a kernel that is itself a program are not those of a machine. */
+  processor: string
   user: string
   features: Feature[]
   rows: Row[]
@@ -47,7 +49,8 @@ export async function runProbe({ plan, table, wanted, interrupted }: ProbeReques
       await new Promise((resolve) => setImmediate(resolve))
     }
     const user = context.privileged ? 'root' : 'root of a user namespace'
-    return { kernel: release(), user, features: [...features.values()], rows, leftBehind }
+    const processor = cpus()[0]?.model.trim() ?? ''
+    return { kernel: release(), processor, user, features: [...features.values()], rows, leftBehind }
   } finally {
     await sandbox.settle()
     sandbox.close()

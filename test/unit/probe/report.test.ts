@@ -63,6 +63,7 @@ const row = (id: string, more: Partial<Row> = {}): Row => ({
 
 const report = (rows: Row[], kernfsEvents = false): ProbeReport => ({
   kernel: '6.99',
+  processor: 'UML',
   user: 'root',
   features: [{ id: 'kernfs-events', what: 'kernfs tells', has: kernfsEvents, how: '' }],
   rows,
