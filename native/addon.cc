@@ -19,6 +19,7 @@ static Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   ExportCoherence(env, exports);
   ExportProcess(env, exports);
   ExportWatch(env, exports);
+  ExportExperiments(env, exports);
   return exports;
 }
 

@@ -19,5 +19,6 @@ void ExportMounts(Napi::Env env, Napi::Object exports);
 void ExportCoherence(Napi::Env env, Napi::Object exports);
 void ExportProcess(Napi::Env env, Napi::Object exports);
 void ExportWatch(Napi::Env env, Napi::Object exports);
+void ExportExperiments(Napi::Env env, Napi::Object exports);
 
 }  // namespace lowerwatch

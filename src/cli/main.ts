@@ -17,6 +17,7 @@ const load = {
   refresh: () => import('./refresh.js'),
   holders: () => import('./holders.js'),
   watch: () => import('./watch.js'),
+  probe: () => import('./probe.js'),
   demo: () => import('./demo.js'),
 } satisfies Record<string, () => Promise<CommandModule>>
 
@@ -70,6 +71,13 @@ function build(done: (status: number) => void): Command {
   add('watch', 'the changes of directories as they come')
     .argument('<path...>')
     .option('-0, --null', 'end each record with a zero byte, names as they are')
+    .option(...json)
+  add('probe', 'what this kernel does: events, overlay facts, the ladder; exit status 1 if not as expected')
+    .option('--only <pattern>', 'rows that this regular expression matches')
+    .option('--events', 'with the raw events')
+    .option('--tap', 'print TAP')
+    .option('--expect <file>', 'another expectation table')
+    .option('--matrix <file...>', 'nothing is tried: a document from what --json printed on several kernels')
     .option(...json)
   add('demo', 'the main job, end to end, on throw-away overlays').option(...json)
   return program

@@ -57,7 +57,7 @@ describe('the command line', () => {
     expect(run(['--version'])).toEqual({ status: 0, stdout: `${version}\n`, stderr: '' })
     const { status, stdout } = run(['--help'])
     expect(status).toBe(0)
-    for (const command of ['run', 'status', 'check', 'refresh', 'holders', 'watch', 'demo']) {
+    for (const command of ['run', 'status', 'check', 'refresh', 'holders', 'watch', 'probe', 'demo']) {
       expect(stdout).toMatch(new RegExp(`^  ${command} `, 'm'))
     }
   })

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+
+/** Takes away what a probe left that was killed: the supervisor's work, or the probe's own when that is gone. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { isCode, removeCgroup } from './cgroup.js'
+import { experiments } from './native.js'
+import { resourceFile, type SandboxPlan } from './sandbox.js'
+
+/** Idempotent: what is gone is gone. */
+export async function undo(plan: SandboxPlan): Promise<void> {
+  if ('path' in plan.cgroup) await removeCgroup(plan.cgroup.path)
+  for (const resource of resources(plan.base).reverse()) undoResource(resource)
+  rmSync(plan.base, { recursive: true, force: true })
+}
+
+function resources(base: string): string[] {
+  try {
+    return readFileSync(resourceFile(base), 'utf8').split('\n').filter(Boolean)
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return []
+    throw error
+  }
+}
+
+function undoResource(resource: string): void {
+  const [kind, ...words] = resource.split(' ')
+  if (kind === 'loop' && existsSync(`/sys/block/loop${words[0]}`))
+    experiments.loopDevice(Number(words[0]), false)
+  if (kind === 'controller') giveBack(words[0]!, words[1]!)
+  if (kind === 'directory') removeIn(words as [string, string, string])
+}
+
+/** Another probe may use it now, and gives it back then. */
+export function giveBack(controller: string, cgroup: string): void {
+  try {
+    writeFileSync(`${cgroup}/cgroup.subtree_control`, `-${controller}`)
+  } catch (error) {
+    if (!isCode(error, 'EBUSY', 'ENOENT')) throw error
+  }
+}
+
+/** The file system may be mounted nowhere any more: it is mounted once more, where nobody sees it. */
+function removeIn([type, options, path]: [string, string, string]): void {
+  const script =
+    'mount -t "$1" -o "$2" none /tmp && for p in "/tmp/$3" "/tmp/$3-renamed"; do if [ -d "$p" ]; then rmdir "$p"; fi; done'
+  const args = ['--mount', '--propagation', 'private', '--', 'sh', '-c', script, 'sh', type, options, path]
+  const { status, stderr } = spawnSync('unshare', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  if (status !== 0) throw new Error(`${type} ${path} is left behind: ${String(stderr).trim()}`)
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+
+/** `lowerwatch probe` on this kernel: every row, as the table says, and nothing left behind however it ends. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { defaultTable } from '../../src/probe/expectations.js'
+import { allExperiments } from '../../src/probe/experiments.js'
+import type { ProbeReport } from '../../src/probe/run.js'
+import { reachableCheckout } from './fixture/checkout.js'
+import { Cleanup } from './fixture/cleanup.js'
+import { lowerwatch, type Ran, runProgram } from './fixture/daemon.js'
+import { cgroup2, daemonProgram, inUserNamespace, unprivileged } from './fixture/environment.js'
+import { temporaryDirectory } from './fixture/lowers.js'
+
+vi.setConfig({ testTimeout: 60_000 })
+
+const rows = allExperiments().flatMap((experiment) => experiment.rows.map(({ id }) => id))
+
+let cleanup: Cleanup
+let own: string
+let before: string
+
+beforeEach(() => {
+  cleanup = new Cleanup()
+  own = temporaryDirectory('probe')
+  cleanup.defer('directory', () => rmSync(own, { recursive: true }))
+  before = machine()
+})
+afterEach(() => cleanup.run())
+
+/** What a probe could leave: mounts, cgroups, devices. Other tests run after this one, none beside it. */
+function machine(): string {
+  const list = (path: string) => (existsSync(path) ? readdirSync(path).sort().join(' ') : '')
+  const cgroups = list(cgroup2().path)
+  const mounts = readFileSync('/proc/self/mountinfo', 'latin1')
+  return [
+    mounts,
+    list('/sys/block'),
+    list('/sys/class/net'),
+    cgroups.match(/lowerwatch-probe-\S+/g) ?? '',
+  ].join('\n')
+}
+
+/** Processes that the probe in `own` started and that still run. */
+function processes(): string[] {
+  return readdirSync('/proc').filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`${own}/lowerwatch-probe-`)
+    } catch {
+      return false
+    }
+  })
+}
+
+function expectNothingLeft(): void {
+  expect(readdirSync(own).filter((name) => name.startsWith('lowerwatch-probe-'))).toEqual([])
+  expect(processes()).toEqual([])
+  expect(machine()).toBe(before)
+}
+
+/** Its temporary directory is `own`. */
+const probe = (...given: string[]): Promise<Ran> =>
+  runProgram('env', `TMPDIR=${own}`, process.execPath, daemonProgram, 'probe', ...given)
+
+function parse(ran: Ran): ProbeReport {
+  expect(ran.stderr).toBe('')
+  return JSON.parse(ran.stdout) as ProbeReport
+}
+
+function expectAll(report: ProbeReport): void {
+  expect(report.rows.filter(({ status }) => status === 'differs')).toEqual([])
+  expect(report.rows.map(({ id }) => id)).toEqual(rows)
+  expect(report.leftBehind).toEqual([])
+  for (const { status, reason } of report.rows) if (status === 'skipped') expect(reason).not.toBe('')
+}
+
+describe('on this kernel', () => {
+  test('every row is there and as the table says, and nothing is left behind', async () => {
+    const ran = await probe('--json')
+    const report = parse(ran)
+    expectAll(report)
+    expect(ran.code).toBe(0)
+    // What every kernel and user can do.
+    const done = report.rows.filter(({ status }) => status === 'ok').map(({ id }) => id)
+    expect(done).toContain('tmpfs/mkdir/inotify-directory')
+    expect(done).toContain('overlay/negative/plain')
+    expect(done).toContain('ladder/remount')
+    expectNothingLeft()
+  })
+
+  test('with events, as TAP and for people', async () => {
+    const [tap, text] = [
+      await probe('--tap', '--only', '^tmpfs/'),
+      await probe('--events', '--only', '^tmpfs/mkdir/'),
+    ]
+    expect(tap.stdout).toMatch(/^TAP version 14\n1\.\.\d+\nok 1 - tmpfs\/mkdir\/inotify-directory\n/)
+    expect(text.stdout).toMatch(/^mkdir +C .*\n {2}a user makes a directory: told to everybody/m)
+    expect(text.stdout).toMatch(/tmpfs\/mkdir\/inotify-directory\n {2}CREATE\|DIR directory lwp/)
+    expect([tap.code, text.code]).toEqual([0, 0])
+  })
+
+  test('a row that is not as the table says is named, exit status 1', async () => {
+    const table = JSON.parse(readFileSync(defaultTable, 'utf8'))
+    table.rows['tmpfs/mkdir/inotify-directory'] = 'DELETE'
+    const file = join(own, 'table.json')
+    writeFileSync(file, JSON.stringify(table))
+    const ran = await probe('--expect', file, '--only', '^tmpfs/')
+    expect(ran.stdout).toContain('differs: tmpfs/mkdir/inotify-directory: expected DELETE, seen CREATE')
+    expect(ran.stdout).toMatch(/ 1 differ, /)
+    expect(ran.code).toBe(1)
+    const tap = await probe('--expect', file, '--tap', '--only', '^tmpfs/mkdir/inotify-directory$')
+    expect(tap.stdout).toContain('not ok 1 - tmpfs/mkdir/inotify-directory')
+    expect(tap.code).toBe(1)
+  })
+
+  test('a matrix is made of reports', async () => {
+    const file = join(own, 'report.json')
+    writeFileSync(file, (await probe('--json', '--only', '^tmpfs/')).stdout)
+    const { code, stdout } = await lowerwatch('probe', '--matrix', file, file)
+    expect(stdout).toContain('| `tmpfs/mkdir/inotify-directory` | CREATE | CREATE |')
+    expect(code).toBe(0)
+  })
+
+  test.each([
+    [['--only', '['], /^lowerwatch: --only \[ is no regular expression\n$/],
+    [['--only', '^nothing$'], /^lowerwatch: --only \^nothing\$ matches no row\n$/],
+    [['--json', '--tap'], /^lowerwatch: either --json or --tap\n$/],
+    [['--expect', '/none.json'], /^lowerwatch: \/none.json: no such file\n$/],
+    [['--matrix', '/etc/passwd'], /^lowerwatch: \/etc\/passwd: .*\n$/],
+    [['more'], /^lowerwatch: too many arguments for 'probe'/],
+  ])('%j: one line, exit status 2', async (given, message) => {
+    const ran = await probe(...given)
+    expect(ran.stderr).toMatch(message)
+    expect([ran.code, ran.stdout]).toEqual([2, ''])
+  })
+})
+
+test('in `unshare -UrmC`, started by nobody in particular', async ({ skip }) => {
+  skip(inUserNamespace, 'this run is in a user namespace already')
+  const user = ['--reuid', `${unprivileged.uid}`, '--regid', `${unprivileged.gid}`, '--clear-groups']
+  const namespace = await runProgram('setpriv', ...user, 'unshare', '-UrmC', 'true')
+  skip(namespace.code !== 0, `no user namespaces here: ${namespace.stderr.trim()}`)
+  const checkout = reachableCheckout()
+  cleanup.defer('checkout', () => checkout.release())
+  before = machine()
+  chownSync(own, unprivileged.uid, unprivileged.gid)
+  const program = [process.execPath, join(checkout.path, 'dist/cli/main.js'), 'probe', '--json']
+  const environment = ['env', `TMPDIR=${own}`, '--unset=RUNTIME_DIRECTORY']
+  for (const place of [['unshare', '-UrmC'], []]) {
+    const ran = await runProgram('setpriv', ...user, ...environment, ...place, ...program)
+    const report = parse(ran)
+    expectAll(report)
+    expect(report.user).toBe('root of a user namespace')
+    expect(ran.code).toBe(0)
+    expectNothingLeft()
+  }
+})
+
+describe('ended before it is done', () => {
+  /** Starts it, and returns when experiments are under way. */
+  async function started(
+    given: string[] = [],
+    ready = underWay,
+  ): Promise<{
+    supervisor: ChildProcess
+    inside: number
+    exited: Promise<unknown[]>
+  }> {
+    const supervisor = spawn(process.execPath, [daemonProgram, 'probe', '--json', ...given], {
+      stdio: 'ignore',
+      env: { ...process.env, TMPDIR: own },
+    })
+    const exited = once(supervisor, 'exit')
+    cleanup.defer('probe', async () => {
+      if (supervisor.exitCode === null && supervisor.signalCode === null) supervisor.kill('SIGKILL')
+      await exited
+    })
+    const inside = await vi.waitFor(
+      () => {
+        const [pid] = processes().filter((candidate) => ready(candidate))
+        if (pid === undefined) throw new Error('not under way')
+        return Number(pid)
+      },
+      { timeout: 20_000, interval: 5 },
+    )
+    return { supervisor, inside, exited }
+  }
+
+  /** Its own tmpfs is there, and experiments have made something in it. */
+  function underWay(pid: string): boolean {
+    try {
+      const base = readdirSync(own).find((name) => name.startsWith('lowerwatch-probe-'))
+      return base !== undefined && readdirSync(`/proc/${pid}/root${own}/${base}/own`).length > 0
+    } catch {
+      return false
+    }
+  }
+
+  test.each(['SIGINT', 'SIGTERM'] as const)('%s: nothing is left behind', async (signal) => {
+    const { supervisor, exited } = await started()
+    supervisor.kill(signal)
+    expect(await exited).toEqual([signal === 'SIGINT' ? 130 : 143, null])
+    expectNothingLeft()
+  })
+
+  test('the one inside is killed: the other clears up and says so', async () => {
+    const { inside, exited } = await started()
+    process.kill(inside, 'SIGKILL')
+    expect(await exited).toEqual([2, null])
+    expectNothingLeft()
+  })
+
+  test.skipIf(inUserNamespace)(
+    'killed while there are devices, instances or hierarchies of its own (skipped: a user namespace has none)',
+    async () => {
+      const only = ['--only', '^(cgroup1|tracefs|debugfs|sysfs/block-)']
+      const { inside, exited } = await started(only, (pid) => remembers(pid))
+      process.kill(inside, 'SIGKILL')
+      expect(await exited).toEqual([2, null])
+      expectNothingLeft()
+    },
+  )
+
+  /** Something is made that outlives the namespace. */
+  function remembers(pid: string): boolean {
+    const base = readdirSync(own).find((name) => name.startsWith('lowerwatch-probe-'))
+    if (base === undefined || !existsSync(join(own, base, 'resources'))) return false
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith(process.execPath)
+  }
+
+  test('the one outside is killed: the one inside clears up', async () => {
+    const { supervisor, exited } = await started()
+    supervisor.kill('SIGKILL')
+    await exited
+    await vi.waitFor(() => expect(processes()).toEqual([]), { timeout: 20_000, interval: 20 })
+    expectNothingLeft()
+  })
+})
