@@ -111,21 +111,23 @@ export class MergedPlaces {
   }
 }
 
+/** Places followed at most for one directory. */
+const reachLimit = 64
+
 /**
- * Where the renames may have led what was at `path`. The two halves of an exchange, and renames that the kernel has
- * merged, have no order: every place counts that can be reached.
+ * Where the renames may have led what was at `path`, in their order. Each may have been of something else: the two
+ * halves of an exchange follow one another, and a rename that the kernel has merged stands where it was first.
  */
-function reached(renames: Rename[], layer: OpenLayer, path: ByteString): Set<ByteString> {
-  const all = new Set<ByteString>()
-  const pending = [path]
-  for (let at = pending.pop(); at !== undefined; at = pending.pop()) {
-    for (const { layer: of, from, to } of renames) {
-      if (of !== layer || (at !== from && !at.startsWith(`${from}/`))) continue
-      const next = at === from ? to : join(to, at.slice(from.length + 1))
-      if (all.has(next) || next === path) continue
-      all.add(next)
-      pending.push(next)
+export function reached(renames: Rename[], layer: OpenLayer, path: ByteString): Set<ByteString> {
+  const all = new Set([path])
+  for (const { layer: of, from, to } of renames) {
+    if (of !== layer) continue
+    for (const at of [...all]) {
+      if (all.size >= reachLimit) break
+      if (at === from) all.add(to)
+      else if (at.startsWith(`${from}/`)) all.add(join(to, at.slice(from.length + 1)))
     }
   }
+  all.delete(path)
   return all
 }
