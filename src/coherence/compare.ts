@@ -91,12 +91,13 @@ export class Comparison {
   }
 
   /**
-   * What is stale below a directory that may be merged with other layers than a fresh mount merges: the first
-   * directory with a difference is enough, it is the top one that is to name. Its sub-directories are looked up,
-   * because such a directory gives them layers that no fresh mount gives.
+   * What is stale below a directory that may be merged with other layers than a fresh mount merges: all of it, because
+   * one difference can have another holder than the next. Its sub-directories are looked up, because such a directory
+   * gives them layers that no fresh mount gives.
    */
   async below(top: ByteString): Promise<StaleEntry[]> {
     let left = belowLimit
+    const all: StaleEntry[] = []
     const pending = [top]
     for (let next = 0; next < pending.length; next++) {
       const directory = pending[next]!
@@ -109,11 +110,10 @@ export class Comparison {
       const inside = directories.map(({ name }) => name)
       await native.statNames(this.#overlay.lane, this.#overlay.root, directory, inside)
       const { entries, descend } = await this.names(directory, names)
-      entries.push(...(await this.#differences(listings)))
-      if (entries.length > 0) return unique(entries)
+      all.push(...entries, ...(await this.#differences(listings)))
       pending.push(...descend)
     }
-    return []
+    return unique(all)
   }
 
   /**
