@@ -172,7 +172,11 @@ export class HeldLooks {
     if (holders.length === 0) return
     this.moved = await movedPins(this.overlay, holders, renamed)
     // What may have other layers is compared with all that is below it: less would take a finding back.
-    const here = renamed.filter((path) => holders.some((holder) => isAtOrBelow(holder.path, path)))
+    // A file that was removed leads to no directory that it pins, and that can be in the way of any of these.
+    const anywhere = holders.some(({ directory, deleted }) => deleted && !directory)
+    const here = renamed.filter(
+      (path) => anywhere || holders.some((holder) => isAtOrBelow(holder.path, path)),
+    )
     const deep = new Set([...here, ...this.moved.keys(), ...this.suspects()])
     const paths = new Set(holders.map((holder) => holder.path).filter((path) => !deep.has(path)))
     await this.lookUp(deep, look)
