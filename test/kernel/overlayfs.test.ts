@@ -104,10 +104,12 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
     expect(done).toMatchObject({ status: 0, splats: [] })
   })
 
-  it.runIf(debug === 'modules')('is loaded, used and unloaded 50 times', async () => {
-    const build = await kernelFor(version, 'patched')
-    const done = await guest(build, python('overlayfs_module.py', moduleOf(build), 50))
-    expect(done.stdout + done.stderr).toContain('50 times loaded')
-    expect(done).toMatchObject({ status: 0, splats: [] })
-  })
+  // Where it is none, this is not a test that is skipped: there is nothing to load.
+  if (debug === 'modules')
+    it('is loaded, used and unloaded 50 times', async () => {
+      const build = await kernelFor(version, 'patched')
+      const done = await guest(build, python('overlayfs_module.py', moduleOf(build), 50))
+      expect(done.stdout + done.stderr).toContain('50 times loaded')
+      expect(done).toMatchObject({ status: 0, splats: [] })
+    })
 })
