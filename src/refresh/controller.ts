@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, display, join } from '../bytes.js'
+import { type ByteString, display, join, split } from '../bytes.js'
 import { type Examination, examine } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
 import type { StaleListing } from '../coherence/listing.js'
@@ -287,8 +287,18 @@ export class OverlayController implements ChangeSink {
     const { moved } = this.held
     const places = await this.places.inTheWay(new Set(this.unresolved.suspects.paths()), moved)
     const holding = holders === null ? null : { holders, moved: withPlaces({ holders, moved }, places) }
+    const before = this.unresolved.list()
     const added = await this.unresolved.update(checked, left, holding)
     added.push(...this.unresolved.setInTheWay(places))
+    const wrong = new Set(this.unresolved.list().map(({ path }) => path))
+    // A listing that was made meanwhile leaves out what could not be looked up, and keeps it so.
+    for (const { path, causes } of before) {
+      if (wrong.has(path)) continue
+      for (const at of [path, ...causes]) {
+        const { directory, name } = split(at)
+        if (at !== '') this.held.addListing(directory, [name])
+      }
+    }
     for (const { path, kind, detail, holders: pins } of added) {
       const by = pins.map(({ pid, command, via, fd }) => ({ pid, command, via, fd }))
       this.events.log('warn', 'stale until its holder lets go', {

@@ -54,12 +54,15 @@ export class HeldLooks {
   add(found: Examination): void {
     if (found.unknownReason !== '' || found.movedDirectories.length > 0) this.everything = true
     for (const path of found.movedDirectories) this.renamed.add(path)
-    for (const [directory, names] of found.cachedDirectories) {
-      const known = this.directories.get(directory)
-      if (names.length === 0 || known?.size === 0) this.directories.set(directory, new Set())
-      else if (known === undefined) this.directories.set(directory, new Set(names))
-      else for (const name of names) known.add(name)
-    }
+    for (const [directory, names] of found.cachedDirectories) this.addListing(directory, names)
+  }
+
+  /** @param names - That may be listed wrongly; empty: any */
+  addListing(directory: ByteString, names: ByteString[]): void {
+    const known = this.directories.get(directory)
+    if (names.length === 0 || known?.size === 0) this.directories.set(directory, new Set())
+    else if (known === undefined) this.directories.set(directory, new Set(names))
+    else for (const name of names) known.add(name)
   }
 
   /** Directories that may answer with layers of long ago, below which something changed. */
