@@ -55,7 +55,8 @@ std::vector<StatResult> StatAll(int root, const std::string& path, const std::ve
   std::vector<StatResult> results(names.size());
   Fd directory(OpenBeneath(root, path, O_PATH | O_DIRECTORY));
   if (directory.get() < 0) {
-    if (!Missing(errno)) error = PathFailure("openat2", path);
+    // ELOOP: a symbolic link is on the way.
+    if (!Missing(errno) && errno != ELOOP) error = PathFailure("openat2", path);
     for (auto& result : results) result.error = ENOENT;
     return results;
   }

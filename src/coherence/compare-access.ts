@@ -3,6 +3,7 @@ import { isSyscallError } from '../errors.js'
 import { native, type Stat } from '../native.js'
 import type { OpenOverlay } from '../overlay/types.js'
 import { isDirectory, modeLink, modeType, type Pair } from './identity.js'
+import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
 
 /**
@@ -93,7 +94,7 @@ export class Access {
     const credential = credentialsFor(fresh)[who]!
     for (const layer of this.#overlay.layers) {
       if (layer.role !== 'lower') continue
-      const stat = await native.statAt(this.#overlay.lane, layer.root, path)
+      const stat = await statInLayer(this.#overlay, layer.root, path)
       if (stat === null || isDirectory(stat) !== isDirectory(fresh)) continue
       const [bits] = await native.accessAs(this.#overlay.lane, layer.root, path, [credential])
       return (bits! & write) !== 0

@@ -13,6 +13,7 @@ import {
   readListings,
 } from './compare-listing.js'
 import { Identity, isDirectory, type Pair } from './identity.js'
+import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
 
 /** Names compared at the same time: several calls each are queued on the lane. */
@@ -123,7 +124,7 @@ export class Comparison {
   async unreachable(path: ByteString): Promise<StaleEntry[]> {
     const { lane, root, layers } = this.#overlay
     const upper = layers.find((layer) => layer.role === 'upper')
-    const stat = upper === undefined ? null : await native.statAt(lane, upper.root, path)
+    const stat = upper === undefined ? null : await statInLayer(this.#overlay, upper.root, path)
     if (stat === null || isDirectory(stat)) return []
     try {
       await native.statAt(lane, root, path)

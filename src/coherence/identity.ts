@@ -3,6 +3,7 @@ import type { ByteString } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { type FileHandle, type Handle, native, type Stat } from '../native.js'
 import type { OpenOverlay } from '../overlay/types.js'
+import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
 import { decodeOverlayHandle, type RealHandle, sameHandle, sameReal } from './overlay-handle.js'
 
@@ -94,7 +95,7 @@ export class Identity {
   async #unmerged(path: ByteString): Promise<Verdict> {
     if (path === '' || !(await this.#lowerIsBelow(path))) return same
     const lowers = await this.#oracle.lowers()
-    const below = lowers && (await native.statAt(this.#overlay.lane, lowers, path))
+    const below = lowers && (await statInLayer(this.#overlay, lowers, path))
     if (!below || !isDirectory(below)) return same
     // A directory in an upper-only directory has no lower; if that one should have, it is the one to name.
     const parent = path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : ''

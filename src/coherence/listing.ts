@@ -5,6 +5,7 @@ import { native } from '../native.js'
 import type { OpenOverlay } from '../overlay/types.js'
 import { visible } from './classify.js'
 import { layerRoots } from './examine.js'
+import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
 
 /** A directory whose listing is held open by somebody and is stale for everybody. */
@@ -72,9 +73,7 @@ async function mergedDirectory(
   overlay: OpenOverlay,
   directory: ByteString,
 ): Promise<{ upperHasIt: boolean } | null> {
-  const stats = await Promise.all(
-    layerRoots(overlay).map((root) => native.statAt(overlay.lane, root, directory)),
-  )
+  const stats = await Promise.all(layerRoots(overlay).map((root) => statInLayer(overlay, root, directory)))
   const now = visible(overlay.layers, stats)
   if (now.directories < 2) return null
   return { upperHasIt: now.top?.layer.role === 'upper' }
