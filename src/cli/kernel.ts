@@ -13,6 +13,9 @@ interface ApplyOptions extends TreeOptions {
   dryRun?: boolean
   reverse?: boolean
 }
+interface RefreshOptions extends TreeOptions {
+  dryRun?: boolean
+}
 interface BuildOptions extends TreeOptions {
   target: Target
   debug?: DebugVariant
@@ -69,6 +72,25 @@ export function registerKernel(program: Command): void {
     .option('--json', 'for programs')
     .action(async (options: ApplyOptions) => (await import('../kernel/commands.js')).status(options))
 
+  kernel
+    .command('check-updates')
+    .description("try every series on the newest point release that this machine's package mirror has")
+    .option('--json', 'for programs')
+    .action(async (options: { json?: boolean }) =>
+      (await import('../kernel/drift-commands.js')).checkUpdatesCommand(options),
+    )
+
+  kernel
+    .command('refresh')
+    .description('rebase the series of a version onto a newer point release, if all of it applies')
+    .argument('<version>', 'for example 7.2, its newest point release, or 7.2.14', pointRelease)
+    .option('--tree <dir>', 'onto this kernel source')
+    .option('--dry-run', 'only say what would happen')
+    .option('--json', 'for programs')
+    .action(async (version: string, options: RefreshOptions) =>
+      (await import('../kernel/drift-commands.js')).refreshCommand(version, options),
+    )
+
   addBuildOptions(kernel.command('build').description('build a kernel in the cache, or find it there'))
     .option('--json', 'for programs')
     .action(async (options: BuildOptions) => (await import('../kernel/commands.js')).build(options))
@@ -114,6 +136,11 @@ function seriesOption(): Option {
 
 function kernelVersion(text: string): string {
   if (!/^\d+\.\d+$/.test(text)) throw new InvalidArgumentError('a version is like 7.2')
+  return text
+}
+
+function pointRelease(text: string): string {
+  if (!/^\d+\.\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('a version is like 7.2 or 7.2.14')
   return text
 }
 
