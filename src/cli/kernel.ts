@@ -16,6 +16,9 @@ interface ApplyOptions extends TreeOptions {
 interface RefreshOptions extends TreeOptions {
   dryRun?: boolean
 }
+interface ModuleOptions extends TreeOptions {
+  release?: string
+}
 interface BuildOptions extends TreeOptions {
   target: Target
   debug?: DebugVariant
@@ -105,6 +108,20 @@ export function registerKernel(program: Command): void {
       (await import('../kernel/commands.js')).bootCommand(command, options),
     )
 
+  const module = kernel
+    .command('module')
+    .description('the patched overlayfs as a loadable module, for a kernel that stays as it is')
+  addModuleOptions(
+    module.command('build').description("build overlay.ko against a kernel's headers; nothing is installed"),
+  )
+    .option('--tree <dir>', 'kernel source, of the same point release, instead of the package')
+    .action(async (options: ModuleOptions) => (await import('../kernel/module/commands.js')).build(options))
+  addModuleOptions(
+    module
+      .command('status')
+      .description('headers, what overlayfs is in a kernel, what is loaded, what is built'),
+  ).action(async (options: ModuleOptions) => (await import('../kernel/module/commands.js')).status(options))
+
   kernel
     .command('test')
     .description('run the test matrix of the series (in a checkout of the project)')
@@ -130,6 +147,12 @@ function addBuildOptions(command: Command): Command {
     .option('--stock', 'without')
 }
 
+function addModuleOptions(command: Command): Command {
+  return command
+    .option('--release <release>', 'of which kernel, as uname -r says it (default: the running one)', release)
+    .option('--json', 'for programs')
+}
+
 function seriesOption(): Option {
   return new Option('--series <name>', 'which series').choices(['kernfs', 'overlayfs', 'all']).default('all')
 }
@@ -141,6 +164,13 @@ function kernelVersion(text: string): string {
 
 function pointRelease(text: string): string {
   if (!/^\d+\.\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('a version is like 7.2 or 7.2.14')
+  return text
+}
+
+function release(text: string): string {
+  // It becomes a part of paths and of the name of a package.
+  if (!/^\d+\.\d+[A-Za-z0-9.+~_-]*$/.test(text))
+    throw new InvalidArgumentError('a release is like 6.12.95-amd64')
   return text
 }
 

@@ -62,7 +62,7 @@ export async function checkUpdates(
     const newest = (await pointReleases(archive, version))[0] ?? null
     const behind = folders.some(({ base }) => newest !== null && compareDebian(newest.release, base) > 0)
     const tree = behind
-      ? await fetchPart(archive, version, newest!.packageVersion, pathsOf(folders), note, root)
+      ? await fetchPart(async () => archive, version, newest!.packageVersion, pathsOf(folders), note, root)
       : null
     for (const folder of folders) rows.push(await compare(folder, newest, tree))
   }
@@ -112,7 +112,7 @@ export async function pointSource(
     throw new LowerwatchError('KERNEL', `the mirror has no Linux ${wanted}`, {
       hint: `it has ${[...new Set(all.map(({ release }) => release))].join(', ') || `no ${version}`}; or give an unpacked source with --tree`,
     })
-  return fetchPart(archive, version, point.packageVersion, pathsOf(folders), note, root)
+  return fetchPart(async () => archive, version, point.packageVersion, pathsOf(folders), note, root)
 }
 
 /** Lines for people about patches on another release: a head for each that is not as it was, and what is the matter. */

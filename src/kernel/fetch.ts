@@ -81,10 +81,11 @@ export async function fetchSource(
  * A part of a source package, for patches to be tried on: these files, as far as the source has them, and the Makefile.
  * It comes from a whole source in the cache, or is kept apart from these: builds do not take it up.
  *
- * @param paths relative to the source
+ * @param archive is called when it is not in the cache
+ * @param paths relative to the source; a directory is taken with all that is in it
  */
 export async function fetchPart(
-  archive: Archive,
+  archive: () => Promise<Archive>,
   version: string,
   packageVersion: string,
   paths: ByteString[],
@@ -101,7 +102,7 @@ export async function fetchPart(
   const work = await ensureDirectory(`${root}/part/.unpack-${process.pid}`)
   try {
     note(`downloading ${name} ${packageVersion}`)
-    const deb = await archive.download(name, packageVersion, work)
+    const deb = await (await archive()).download(name, packageVersion, work)
     note(`unpacking ${name} ${packageVersion}`)
     const all = [...new Set(['Makefile', ...paths, ...(known?.paths ?? [])])]
     await unpack(deb, name, work, all)
