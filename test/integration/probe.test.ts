@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { defaultTable } from '../../src/probe/expectations.js'
 import { allExperiments } from '../../src/probe/experiments.js'
+import { superOptions } from '../../src/probe/namespaces.js'
 import type { ProbeReport } from '../../src/probe/run.js'
 import { reachableCheckout } from './fixture/checkout.js'
 import { Cleanup } from './fixture/cleanup.js'
@@ -90,6 +91,19 @@ describe('on this kernel', () => {
     expect(done).toContain('overlay/negative/plain')
     expect(done).toContain('ladder/remount')
     expectNothingLeft()
+  })
+
+  test('mounts of its own leave the options of everybody’s hierarchy alone', async () => {
+    const options = () =>
+      ['cgroup2', 'debugfs', 'tracefs'].map((type) =>
+        superOptions(readFileSync('/proc/self/mountinfo', 'latin1'), type),
+      )
+    const present = options()
+    const { rows } = parse(
+      await probe('--json', '--only', '^cgroup2/(second-mount|namespace)/|^tracefs/mkdir/'),
+    )
+    expect(rows.filter(({ status }) => status === 'differs')).toEqual([])
+    expect(options()).toEqual(present)
   })
 
   test('with events, as TAP and for people', async () => {

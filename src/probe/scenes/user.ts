@@ -2,7 +2,7 @@
 
 /** mkdir, rmdir and rename by a user on pseudo file systems, and on tmpfs as the control. */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
-import { mountFor } from '../namespaces.js'
+import { mountFor, mountOptions } from '../namespaces.js'
 import type { Scene } from '../scene.js'
 import { type Context, Skip } from '../types.js'
 
@@ -21,14 +21,13 @@ interface Kind {
 function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
   const directoryOf = (context: Context, made: string) => {
     const given = options(context)
-    const root = mountFor(context, fs === 'cgroup1' ? 'cgroup' : fs, given)
+    const type = fs === 'cgroup1' ? 'cgroup' : fs
+    const root = mountFor(context, type, given)
     const below = inside(root)
     const directory = below === '' ? root : `${root}/${below}`
     const path = `${directory}/${made}`
     // A hierarchy or an instance outlives its mounts.
-    context.remember(
-      `directory ${fs === 'cgroup1' ? 'cgroup' : fs} ${given.join(',') || 'rw'} ${below}/${made}`,
-    )
+    context.remember(`directory ${type} ${mountOptions(type, given)} ${below}/${made}`)
     context.defer(() => {
       for (const left of [path, `${path}-renamed`]) if (existsSync(left)) rmdirSync(left)
     })
