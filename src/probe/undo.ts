@@ -3,15 +3,36 @@
 /** Takes away what a probe left that was killed: the supervisor's work, or the probe's own when that is gone. */
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { LowerwatchError } from '../errors.js'
 import { isCode, removeCgroup } from './cgroup.js'
 import { experiments } from './native.js'
 import { resourceFile, type SandboxPlan } from './sandbox.js'
 
-/** Idempotent: what is gone is gone. */
+/**
+ * Idempotent: what is gone is gone. One step that fails keeps none of the others from being tried.
+ *
+ * @throws LowerwatchError SYSCALL that names everything that is left behind
+ */
 export async function undo(plan: SandboxPlan): Promise<void> {
-  if ('path' in plan.cgroup) await removeCgroup(plan.cgroup.path)
-  for (const resource of resources(plan.base).reverse()) undoResource(resource)
-  rmSync(plan.base, { recursive: true, force: true })
+  const failures: unknown[] = []
+  const attempt = async (step: () => void | Promise<void>) => {
+    try {
+      await step()
+    } catch (error) {
+      failures.push(error)
+    }
+  }
+  const { cgroup, base } = plan
+  if ('path' in cgroup) await attempt(() => removeCgroup(cgroup.path))
+  let remembered: string[] = []
+  await attempt(() => {
+    remembered = resources(base).reverse()
+  })
+  for (const resource of remembered) await attempt(() => undoResource(resource))
+  await attempt(() => rmSync(base, { recursive: true, force: true }))
+  if (failures.length === 0) return
+  const said = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)))
+  throw new LowerwatchError('SYSCALL', said.join('; '), { cause: new AggregateError(failures) })
 }
 
 function resources(base: string): string[] {
