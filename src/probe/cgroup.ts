@@ -3,7 +3,7 @@
 /** A cgroup2 subtree of the probe's own, and what happens in it. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { type Context, Skip } from './types.js'
 import { giveBack } from './undo.js'
@@ -32,12 +32,7 @@ function unescapePath(text: string): string {
 
 /** Kills what runs in a cgroup and removes it with everything below. It may be gone already. */
 export async function removeCgroup(path: string): Promise<void> {
-  try {
-    writeFileSync(`${path}/cgroup.kill`, '1')
-  } catch (error) {
-    if (!isCode(error, 'ENOENT')) throw error
-    // Before Linux 5.14 there is no such file; the probe's own processes are ended by whoever started them.
-  }
+  killIn(path)
   const deadline = performance.now() + 5_000
   for (;;) {
     try {
@@ -47,7 +42,41 @@ export async function removeCgroup(path: string): Promise<void> {
       if (isCode(error, 'ENOENT')) return
       // A killed process is in its cgroup until it is gone.
       if (!isCode(error, 'EBUSY') || performance.now() > deadline) throw error
+      killIn(path)
       await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+}
+
+function killIn(path: string): void {
+  try {
+    // Not to be made: cgroup2 answers EACCES to O_CREAT where there is no such file.
+    writeFileSync(`${path}/cgroup.kill`, '1', { flag: 'r+' })
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error
+    try {
+      killEach(path)
+    } catch (other) {
+      // Gone meanwhile: ENODEV is what its open files say.
+      if (!isCode(other, 'ENOENT', 'ENODEV')) throw other
+    }
+  }
+}
+
+/** Before Linux 5.14 there is no cgroup.kill. What is forked meanwhile makes the removal EBUSY, and is next. */
+function killEach(path: string): void {
+  if (!existsSync(path)) return
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) killEach(`${path}/${entry.name}`)
+  if (!existsSync(`${path}/cgroup.procs`)) return
+  // 0 is a process of a PID namespace that is not seen from here: to kill(2) it would be this one's own group.
+  for (const pid of words(`${path}/cgroup.procs`)
+    .map(Number)
+    .filter((id) => id > 0)) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch (error) {
+      if (!isCode(error, 'ESRCH')) throw error
     }
   }
 }
