@@ -5,10 +5,9 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
+import { probePrefix } from './plan.js'
 import { type Context, Skip } from './types.js'
 import { giveBack } from './undo.js'
-
-export const cgroupPrefix = 'lowerwatch-probe-'
 
 /** Makes the cgroup, or says why it cannot. */
 export function makeCgroup(name: string): { path: string } | { reason: string } {
@@ -127,7 +126,7 @@ export function someController(context: Context): string {
   const offered = pick(words(`${parent}/cgroup.controllers`))
   if (offered === undefined) throw new Skip('no controller is on this hierarchy')
   const others = readdirSync(parent, { withFileTypes: true }).filter(
-    (entry) => entry.isDirectory() && !entry.name.startsWith(cgroupPrefix),
+    (entry) => entry.isDirectory() && !entry.name.startsWith(probePrefix),
   )
   if (others.length > 0) throw new Skip(`${parent} hands no controller down, and others use it`)
   try {

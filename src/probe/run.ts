@@ -6,7 +6,8 @@ import { isSyscallError } from '../errors.js'
 import { type ExpectationTable, expectation, unmeasured } from './expectations.js'
 import { allExperiments } from './experiments.js'
 import { type Feature, type FeatureId, findFeatures } from './features.js'
-import { Sandbox, type SandboxPlan } from './sandbox.js'
+import type { SandboxPlan } from './plan.js'
+import { Sandbox } from './sandbox.js'
 import { type Experiment, type Observation, type Row, type RowPlan, Skip } from './types.js'
 
 export interface ProbeReport {

@@ -8,14 +8,8 @@ import { type Lane, native } from '../native.js'
 import type { Features } from './features.js'
 import { inFirstUserNamespace } from './first-namespace.js'
 import { lastLine } from './network.js'
+import type { SandboxPlan } from './plan.js'
 import type { Context } from './types.js'
-
-/** Handed from the process that supervises to the one in the private namespace. */
-export interface SandboxPlan {
-  /** A directory of the machine's, which the supervisor removes. */
-  base: string
-  cgroup: { path: string } | { reason: string }
-}
 
 export class Sandbox {
   readonly #lane: Lane = new native.Lane('probe')

@@ -6,7 +6,8 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { LowerwatchError } from '../errors.js'
 import { isCode, removeCgroup } from './cgroup.js'
 import { experiments } from './native.js'
-import { resourceFile, type SandboxPlan } from './sandbox.js'
+import type { SandboxPlan } from './plan.js'
+import { resourceFile } from './sandbox.js'
 
 /**
  * Idempotent: what is gone is gone. One step that fails keeps none of the others from being tried.

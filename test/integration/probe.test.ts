@@ -3,7 +3,16 @@
 /** `lowerwatch probe` on this kernel: every row, as the table says, and nothing left behind however it ends. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { defaultTable } from '../../src/probe/expectations.js'
@@ -151,6 +160,35 @@ describe('on this kernel', () => {
     expect(ran.stderr).toMatch(message)
     expect([ran.code, ran.stdout]).toEqual([2, ''])
   })
+})
+
+test('a plan in the environment that no supervisor made is not followed', async () => {
+  const base = join(own, 'lowerwatch-probe-abcdef')
+  const run = (plan: unknown, ...more: string[]) =>
+    runProgram(
+      'env',
+      `LOWERWATCH_PROBE_PLAN=${typeof plan === 'string' ? plan : JSON.stringify(plan)}`,
+      ...more,
+    )
+  const program = [process.execPath, daemonProgram, 'probe', '--only', '^tmpfs/mkdir/']
+  const cgroup = { reason: 'none' }
+  const refused = async (plan: unknown, why: string) => {
+    const ran = await run(plan, ...program)
+    expect(ran).toMatchObject({ code: 2, stdout: '' })
+    expect(ran.stderr).toBe(`lowerwatch: LOWERWATCH_PROBE_PLAN is not from a probe: ${why}: unset it\n`)
+  }
+  mkdirSync(base, { mode: 0o700 })
+  writeFileSync(join(base, 'kept'), '')
+  await refused('{', 'it is no plan')
+  await refused({ base }, 'it is no plan')
+  await refused({ base: join(own, 'other'), cgroup }, 'another directory')
+  await refused({ base: `${own}/lowerwatch-probe-ABCDEF`, cgroup }, 'no directory')
+  await refused({ base, cgroup: { path: cgroup2().path } }, 'another cgroup')
+  await refused({ base, cgroup }, 'no mount namespace')
+  chmodSync(base, 0o755)
+  await refused({ base, cgroup }, 'somebody else’s directory')
+  expect(readdirSync(base)).toEqual(['kept'])
+  rmSync(base, { recursive: true })
 })
 
 test('in `unshare -UrmC`, started by nobody in particular', async ({ skip }) => {
