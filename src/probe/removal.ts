@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 
 /** The mail's question about IS_DEADDIR: what an open descriptor of a removed directory still does. */
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmdirSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, rmdirSync } from 'node:fs'
 import { childCgroup } from './cgroup.js'
 import { mountFor } from './namespaces.js'
 import { experiments } from './native.js'
+import { probePrefix } from './plan.js'
 import type { Context, Experiment, Observation } from './types.js'
 
 interface Held {
@@ -113,8 +114,14 @@ export function answer(look: () => string): string {
 export const removals: Experiment[] = [
   removal('cgroup2', 'a cgroup', 'cgroup.events', (context) => childCgroup(context)),
   removal('cgroup1', 'a cgroup', 'cgroup.procs', (context) => {
-    const path = `${mountFor(context, 'cgroup', ['none', `name=${context.name('lowerwatch-probe')}`])}/gone`
+    const options = ['none', `name=${context.name(probePrefix)}`]
+    const path = `${mountFor(context, 'cgroup', options)}/gone`
+    // The hierarchy outlives its mounts as long as there is a cgroup in it.
+    context.remember(`directory cgroup ${options.join(',')} /gone`)
     mkdirSync(path)
+    context.defer(() => {
+      if (existsSync(path)) rmdirSync(path)
+    })
     return path
   }),
   removal('tmpfs', 'a directory', '', (context) => {

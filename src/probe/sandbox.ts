@@ -8,7 +8,7 @@ import { type Lane, native } from '../native.js'
 import type { Features } from './features.js'
 import { inFirstUserNamespace } from './first-namespace.js'
 import { lastLine } from './network.js'
-import type { SandboxPlan } from './plan.js'
+import { planSuffix, type SandboxPlan } from './plan.js'
 import type { Context } from './types.js'
 
 export class Sandbox {
@@ -34,6 +34,7 @@ export class Sandbox {
   }
 
   context(features: Features): Context {
+    const suffix = planSuffix(this.plan)
     return {
       lane: this.#lane,
       base: this.#own,
@@ -42,7 +43,7 @@ export class Sandbox {
       features,
       defer: (step) => void this.#deferred.push(step),
       remember: (resource) => appendFileSync(resourceFile(this.plan.base), `${resource}\n`),
-      name: (prefix) => `${prefix}${(++this.#counter).toString(36)}`,
+      name: (prefix) => `${prefix}${suffix}${(++this.#counter).toString(36)}`,
     }
   }
 

@@ -115,6 +115,16 @@ describe('on this kernel', () => {
     expect(options()).toEqual(present)
   })
 
+  test('two at once do not take each other’s things', async () => {
+    const only = ['--json', '--only', '^(cgroup1|tracefs|cgroup2/(mkdir|rmdir|removed-while-open))/']
+    for (const ran of await Promise.all([probe(...only), probe(...only)])) {
+      const report = parse(ran)
+      expect(report.rows.filter(({ status }) => status === 'differs')).toEqual([])
+      expect(report.leftBehind).toEqual([])
+    }
+    expectNothingLeft()
+  })
+
   test('with events, as TAP and for people', async () => {
     const [tap, text] = [
       await probe('--tap', '--only', '^tmpfs/'),
