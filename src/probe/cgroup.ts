@@ -25,7 +25,7 @@ export function makeCgroup(name: string): { path: string } | { reason: string } 
 }
 
 /** The mount table writes spaces as `\040`. */
-function unescapePath(text: string): string {
+export function unescapePath(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }
 

@@ -2,9 +2,9 @@
 
 /** Takes away what a probe left that was killed: the supervisor's work, or the probe's own when that is gone. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { LowerwatchError } from '../errors.js'
-import { isCode, removeCgroup } from './cgroup.js'
+import { isCode, removeCgroup, unescapePath } from './cgroup.js'
 import { experiments } from './native.js'
 import type { SandboxPlan } from './plan.js'
 import { resourceFile } from './sandbox.js'
@@ -30,10 +30,25 @@ export async function undo(plan: SandboxPlan): Promise<void> {
     remembered = resources(base).reverse()
   })
   for (const resource of remembered) await attempt(() => undoResource(resource))
-  await attempt(() => rmSync(base, { recursive: true, force: true }))
+  await attempt(() => {
+    const mounted = mountsIn(base)
+    // What is mounted is not the probe's to empty: cgroup2, tracefs, or an overlay of somebody's directories.
+    if (mounted.length > 0) throw new Error(`${base} is left behind: mounted: ${mounted.join(', ')}`)
+    rmSync(base, { recursive: true, force: true })
+  })
   if (failures.length === 0) return
   const said = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)))
   throw new LowerwatchError('SYSCALL', said.join('; '), { cause: new AggregateError(failures) })
+}
+
+/** Mount points at or below a directory, in this process's mount namespace. */
+function mountsIn(directory: string): string[] {
+  if (!existsSync(directory)) return []
+  const path = realpathSync(directory)
+  return readFileSync('/proc/self/mountinfo', 'latin1')
+    .split('\n')
+    .map((line) => Buffer.from(unescapePath(line.split(' ')[4] ?? ''), 'latin1').toString())
+    .filter((point) => point === path || point.startsWith(`${path}/`))
 }
 
 function resources(base: string): string[] {

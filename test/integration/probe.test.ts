@@ -19,6 +19,7 @@ import { defaultTable } from '../../src/probe/expectations.js'
 import { allExperiments } from '../../src/probe/experiments.js'
 import { superOptions } from '../../src/probe/namespaces.js'
 import type { ProbeReport } from '../../src/probe/run.js'
+import { undo } from '../../src/probe/undo.js'
 import { reachableCheckout } from './fixture/checkout.js'
 import { Cleanup } from './fixture/cleanup.js'
 import { lowerwatch, type Ran, runProgram } from './fixture/daemon.js'
@@ -199,6 +200,22 @@ test('a plan in the environment that no supervisor made is not followed', async 
   await refused({ base, cgroup }, 'somebody else’s directory')
   expect(readdirSync(base)).toEqual(['kept'])
   rmSync(base, { recursive: true })
+})
+
+test('a directory is not cleared while something is mounted in it', async () => {
+  const base = join(own, 'lowerwatch-probe-abcdef')
+  const point = join(base, 'own')
+  mkdirSync(point, { recursive: true })
+  cleanup.defer('mount', async () => void (await runProgram('umount', '--lazy', point)))
+  await runProgram('mount', '-t', 'tmpfs', 'none', point)
+  writeFileSync(join(point, 'kept'), '')
+  await expect(undo({ base, cgroup: { reason: 'none' } })).rejects.toThrow(
+    `${base} is left behind: mounted: ${point}`,
+  )
+  expect(readdirSync(point)).toEqual(['kept'])
+  await runProgram('umount', point)
+  await undo({ base, cgroup: { reason: 'none' } })
+  expectNothingLeft()
 })
 
 test('in `unshare -UrmC`, started by nobody in particular', async ({ skip }) => {
