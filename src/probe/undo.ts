@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { LowerwatchError } from '../errors.js'
 import { isCode, removeCgroup, unescapePath } from './cgroup.js'
-import { experiments } from './native.js'
+import { removeLoop } from './loop.js'
 import type { SandboxPlan } from './plan.js'
 import { resourceFile } from './sandbox.js'
 
@@ -60,10 +60,9 @@ function resources(base: string): string[] {
   }
 }
 
-function undoResource(resource: string): void {
+async function undoResource(resource: string): Promise<void> {
   const [kind, ...words] = resource.split(' ')
-  if (kind === 'loop' && existsSync(`/sys/block/loop${words[0]}`))
-    experiments.loopDevice(Number(words[0]), false)
+  if (kind === 'loop' && existsSync(`/sys/block/loop${words[0]}`)) await removeLoop(Number(words[0]))
   if (kind === 'controller') giveBack(words[0]!, words[1]!)
   if (kind === 'directory') removeIn(words as [string, string, string])
 }

@@ -6,8 +6,10 @@ import { once } from 'node:events'
 import {
   chmodSync,
   chownSync,
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -17,7 +19,9 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { defaultTable } from '../../src/probe/expectations.js'
 import { allExperiments } from '../../src/probe/experiments.js'
+import { removeLoop } from '../../src/probe/loop.js'
 import { superOptions } from '../../src/probe/namespaces.js'
+import { experiments } from '../../src/probe/native.js'
 import type { ProbeReport } from '../../src/probe/run.js'
 import { undo } from '../../src/probe/undo.js'
 import { reachableCheckout } from './fixture/checkout.js'
@@ -200,6 +204,33 @@ test('a plan in the environment that no supervisor made is not followed', async 
   await refused({ base, cgroup }, 'somebody else’s directory')
   expect(readdirSync(base)).toEqual(['kept'])
   rmSync(base, { recursive: true })
+})
+
+test('a loop device that somebody looks at is removed when they are done', async ({ skip }) => {
+  skip(inUserNamespace || !existsSync('/dev/loop-control'), 'loop devices take root of the machine')
+  const number = 950 + (process.pid % 40)
+  skip(existsSync(`/sys/block/loop${number}`), `loop${number} is somebody’s`)
+  experiments.loopDevice(number, true)
+  cleanup.defer('loop', () => {
+    if (existsSync(`/sys/block/loop${number}`)) experiments.loopDevice(number, false)
+  })
+  // devtmpfs may be mounted nowhere: a node of its own.
+  const node = join(own, 'loop')
+  const device = readFileSync(`/sys/block/loop${number}/dev`, 'latin1').trim().split(':')
+  const made = await runProgram('mknod', node, 'b', ...device)
+  skip(made.code !== 0, `no device node can be made: ${made.stderr.trim()}`)
+  const held = openSync(node, 'r')
+  let closed = false
+  try {
+    expect(() => experiments.loopDevice(number, false)).toThrow('EBUSY')
+    const removed = removeLoop(number)
+    closeSync(held)
+    closed = true
+    await removed
+  } finally {
+    if (!closed) closeSync(held)
+  }
+  expect(existsSync(`/sys/block/loop${number}`)).toBe(false)
 })
 
 test('a directory is not cleared while something is mounted in it', async () => {
