@@ -4,10 +4,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { probePrefix } from './plan.js'
 import { type Context, Skip } from './types.js'
-import { giveBack } from './undo.js'
 
 /** Makes the cgroup, or says why it cannot. */
 export function makeCgroup(name: string): { path: string } | { reason: string } {
@@ -125,18 +124,41 @@ export function someController(context: Context): string {
   const parent = dirname(path)
   const offered = pick(words(`${parent}/cgroup.controllers`))
   if (offered === undefined) throw new Skip('no controller is on this hierarchy')
-  const others = readdirSync(parent, { withFileTypes: true }).filter(
-    (entry) => entry.isDirectory() && !entry.name.startsWith(probePrefix),
-  )
-  if (others.length > 0) throw new Skip(`${parent} hands no controller down, and others use it`)
+  if (children(parent).some((name) => !name.startsWith(probePrefix)))
+    throw new Skip(`${parent} hands no controller down, and others use it`)
   try {
     context.remember(`controller ${offered} ${parent}`)
     writeFileSync(`${parent}/cgroup.subtree_control`, `+${offered}`)
   } catch (error) {
     throw new Skip(`${offered} cannot be had from ${parent}: ${(error as NodeJS.ErrnoException).code}`)
   }
-  context.defer(() => giveBack(offered, parent))
+  context.defer(() => giveBack(offered, parent, basename(path)))
   return offered
+}
+
+/**
+ * A cgroup that came meanwhile, another probe's too, would lose the controller's files: then it is left as it is.
+ *
+ * @param own name of the cgroup that does not count
+ * @throws Error that says so
+ */
+export function giveBack(controller: string, cgroup: string, own = ''): void {
+  const kept = (why: string) => new Error(`${cgroup} still hands ${controller} down: ${why}`)
+  try {
+    const others = children(cgroup).filter((name) => name !== own)
+    if (others.length > 0) throw kept(`${others.join(', ')} came meanwhile`)
+    writeFileSync(`${cgroup}/cgroup.subtree_control`, `-${controller}`)
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return
+    // A child came after the look, and hands it down itself.
+    if (isCode(error, 'EBUSY')) throw kept('it is in use')
+    throw error
+  }
+}
+
+function children(cgroup: string): string[] {
+  const entries = readdirSync(cgroup, { withFileTypes: true })
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
 }
 
 function words(file: string): string[] {

@@ -2,9 +2,9 @@
 
 /** Takes away what a probe left that was killed: the supervisor's work, or the probe's own when that is gone. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { LowerwatchError } from '../errors.js'
-import { isCode, removeCgroup, unescapePath } from './cgroup.js'
+import { giveBack, isCode, removeCgroup, unescapePath } from './cgroup.js'
 import { removeLoop } from './loop.js'
 import type { SandboxPlan } from './plan.js'
 import { resourceFile } from './sandbox.js'
@@ -63,17 +63,8 @@ function resources(base: string): string[] {
 async function undoResource(resource: string): Promise<void> {
   const [kind, ...words] = resource.split(' ')
   if (kind === 'loop' && existsSync(`/sys/block/loop${words[0]}`)) await removeLoop(Number(words[0]))
-  if (kind === 'controller') giveBack(words[0]!, words[1]!)
+  if (kind === 'controller') giveBack(words[0]!, words.slice(1).join(' '))
   if (kind === 'directory') removeIn(words as [string, string, string])
-}
-
-/** Another probe may use it now, and gives it back then. */
-export function giveBack(controller: string, cgroup: string): void {
-  try {
-    writeFileSync(`${cgroup}/cgroup.subtree_control`, `-${controller}`)
-  } catch (error) {
-    if (!isCode(error, 'EBUSY', 'ENOENT')) throw error
-  }
 }
 
 /** The file system may be mounted nowhere any more: it is mounted once more, where nobody sees it. */

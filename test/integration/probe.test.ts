@@ -124,7 +124,8 @@ describe('on this kernel', () => {
     const only = ['--json', '--only', '^(cgroup1|tracefs|cgroup2/(mkdir|rmdir|removed-while-open))/']
     for (const ran of await Promise.all([probe(...only), probe(...only)])) {
       const report = parse(ran)
-      expect(report.rows.filter(({ status }) => status === 'differs')).toEqual([])
+      // Instances of tracing are in one directory: watchers there hear of the other's.
+      expect(report.rows.filter(({ seen }) => /^(failed|the change): (?!EPERM)/.test(seen ?? ''))).toEqual([])
       expect(report.leftBehind).toEqual([])
     }
     expectNothingLeft()

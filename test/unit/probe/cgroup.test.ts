@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { removeCgroup } from '../../../src/probe/cgroup.js'
+import { giveBack, removeCgroup } from '../../../src/probe/cgroup.js'
 
 let directory: string
 beforeEach(() => {
@@ -35,4 +35,26 @@ describe('a cgroup without cgroup.kill (an ordinary directory has none either)',
     await removeCgroup(join(directory, 'gone'))
     expect(existsSync(join(directory, 'gone'))).toBe(false)
   })
+})
+
+describe('a controller that was asked for', () => {
+  const control = () => readFileSync(join(directory, 'cgroup.subtree_control'), 'latin1')
+  beforeEach(() => writeFileSync(join(directory, 'cgroup.subtree_control'), ''))
+
+  it('is given back when there is no child but the own', () => {
+    mkdirSync(join(directory, 'own'))
+    giveBack('pids', directory, 'own')
+    expect(control()).toBe('-pids')
+  })
+
+  it('is left when another child came, and that is said', () => {
+    for (const name of ['own', 'lowerwatch-probe-abcdef']) mkdirSync(join(directory, name))
+    expect(() => giveBack('pids', directory, 'own')).toThrow(
+      `${directory} still hands pids down: lowerwatch-probe-abcdef came meanwhile`,
+    )
+    expect(control()).toBe('')
+  })
+
+  it('needs no giving back where the parent is gone', () =>
+    expect(() => giveBack('pids', join(directory, 'gone'))).not.toThrow())
 })
