@@ -77,6 +77,11 @@ function failure(error: unknown, privileged: boolean): Observation | Skip {
   return { seen: `failed: ${error instanceof Error ? error.message : String(error)}` }
 }
 
+/** A row that no kernel at hand could do has nothing to be compared with, but what was not even heard is no answer. */
+export function isAsExpected(seen: string, expected: string | null): boolean {
+  return seen === expected || (expected === unmeasured && !/^(failed|refused): /.test(seen))
+}
+
 function judge(
   experiment: Experiment,
   row: RowPlan,
@@ -87,8 +92,6 @@ function judge(
   if (answer instanceof Skip)
     return { ...blank, status: 'skipped', expected: null, seen: null, reason: answer.message }
   const { seen, measured = {}, events = [], why = '' } = answer
-  // A row that no kernel at hand could do has nothing to be compared with.
-  const status =
-    seen === expected || (expected === unmeasured && !seen.startsWith('failed: ')) ? 'ok' : 'differs'
+  const status = isAsExpected(seen, expected) ? 'ok' : 'differs'
   return { ...blank, status, expected: expected ?? 'not in the table', seen, reason: why, measured, events }
 }
