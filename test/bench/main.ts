@@ -6,14 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { hasProgram, projectRoot, requirePrivateNamespace, run } from '../integration/fixture/environment.js'
-import {
-  type CaseResult,
-  type Kind,
-  measureCases,
-  measureResources,
-  measureTurn,
-  type Sample,
-} from './measure.js'
+import { type Kind, measureCases, measureResources, measureTurn, type Sample } from './measure.js'
 import { report } from './report.js'
 import { allSystems, type System } from './systems.js'
 
@@ -62,11 +55,8 @@ async function main(): Promise<void> {
     const floor = compile(directory, 'floor')
     const systems = allSystems(floor).filter(({ name }) => !values.without.includes(name))
     const samples = await measureLatency(systems, poller)
-    const cases = new Map<string, CaseResult[]>()
-    for (const system of systems) {
-      say(`cases: ${system.name}`)
-      cases.set(system.name, await measureCases(system))
-    }
+    say('cases')
+    const cases = await measureCases(systems, turns)
     say('ready time, memory, refreshes')
     const resources = values.without.includes('lowerwatch') ? null : await measureResources(poller)
     const page = report({ samples, cases, resources, turns }, systems, 'npm run bench')

@@ -56,8 +56,11 @@ export async function measureTurn(system: System, poller: string): Promise<Map<K
 export interface CaseResult {
   row: Case
   lowerFs: string
-  /** From the end of the change; of `coherent-after-holder` from when the holder had let go. Null: never. */
-  latencyMs: number | null
+  /**
+   * One of each turn: from the end of the change; of `coherent-after-holder` from when the holder had let go.
+   * Null: never.
+   */
+  latenciesMs: (number | null)[]
 }
 
 const neverMs = 300
@@ -65,7 +68,11 @@ const neverMs = 300
 const neverHeldMs = 1_500
 const neverBurstMs = 2_000
 
-async function measureCase(system: System, row: Case, lowerFs: Case['lowerFs'][number]): Promise<CaseResult> {
+async function measureCase(
+  system: System,
+  row: Case,
+  lowerFs: Case['lowerFs'][number],
+): Promise<number | null> {
   const overlay = await mountCase(row, lowerFs)
   try {
     const running = await system.start(overlay)
@@ -78,7 +85,7 @@ async function measureCase(system: System, row: Case, lowerFs: Case['lowerFs'][n
       }
       const withinMs = row.burst === true ? neverBurstMs : row.expect === 'coherent' ? neverMs : neverHeldMs
       const { wrong, latencyMs } = await eventually(() => row.check(scene), { withinMs })
-      return { row, lowerFs, latencyMs: wrong === null ? latencyMs : null }
+      return wrong === null ? latencyMs : null
     } finally {
       await close()
       await running.stop()
@@ -88,13 +95,22 @@ async function measureCase(system: System, row: Case, lowerFs: Case['lowerFs'][n
   }
 }
 
-/** Every row that a stock kernel gets wrong, on tmpfs or, where it is about cgroups, on cgroup2. */
-export async function measureCases(system: System): Promise<CaseResult[]> {
-  const results: CaseResult[] = []
+/**
+ * Every row that a stock kernel gets wrong, on tmpfs or, where it is about cgroups, on cgroup2. The systems take turns,
+ * row by row.
+ */
+export async function measureCases(systems: System[], turns: number): Promise<Map<string, CaseResult[]>> {
+  const results = new Map<string, CaseResult[]>(systems.map(({ name }) => [name, []]))
   for (const row of cases) {
     const lowerFs = row.lowerFs.includes('tmpfs') ? 'tmpfs' : 'cgroup2'
     if (row.stockCoherent === true || (await whyNot(row, lowerFs)) !== '') continue
-    results.push(await measureCase(system, row, lowerFs))
+    for (const { name } of systems) results.get(name)?.push({ row, lowerFs, latenciesMs: [] })
+    for (let turn = 0; turn < turns; turn++) {
+      for (const system of systems) {
+        const result = results.get(system.name)?.at(-1)
+        result?.latenciesMs.push(await measureCase(system, row, lowerFs))
+      }
+    }
   }
   return results
 }
