@@ -124,6 +124,13 @@ export class OverlayController implements ChangeSink {
     this.held.addEverything()
     this.flush()
     await this.settled()
+    // Where a swap cures what is held, the comparison is on the way to the right answer: no time to mount then. What
+    // prevents it is said when it is needed.
+    if (this.maySwap && !this.follows && !this.closed) await this.oracle().catch(() => undefined)
+  }
+
+  private get maySwap(): boolean {
+    return this.policy.swap === 'auto' && this.overlay.description.upper === null
   }
 
   /** Everything may be stale: changes from before the watch, or that nobody counted. */
@@ -289,7 +296,7 @@ export class OverlayController implements ChangeSink {
   }
 
   private async trySwap(): Promise<boolean> {
-    if (this.policy.swap !== 'auto' || this.overlay.description.upper !== null) return false
+    if (!this.maySwap) return false
     const refusal = await swap(this.overlay)
     if (refusal !== '') {
       this.sayOnce('info', `rung swap is not available: ${refusal}`)

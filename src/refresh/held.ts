@@ -77,8 +77,12 @@ export class HeldLooks {
     this.everything = true
   }
 
-  /** Files came to these paths, and one that is held may be among them: its inode answers there too. */
+  /**
+   * Files came to these paths, and one that is held may be among them: its inode answers there too, and goes on to where
+   * it has been looked up there, whoever held it.
+   */
   addMovedFiles(paths: ByteString[]): void {
+    this.addLookups(paths.slice(0, renamedLimit))
     this.addRenamed(paths)
     this.everything = true
   }
