@@ -159,29 +159,6 @@ export const directoryCases: Case[] = [
   },
   {
     ...base,
-    name: 'directory of more names than are compared renamed and made anew, while a process holds it',
-    layers: (o) => {
-      for (let at = 0; at < 70; at++) {
-        directory(o.low(1, `d/${at}`))
-        for (let file = 0; file < 60; file++) put(o.low(1, `d/${at}/${file}`), '')
-      }
-    },
-    warm: ({ overlay }) => touch(overlay.at('d'), overlay.at('d/1'), overlay.at('d/new'), overlay.at('e')),
-    holder: { keeps: 'directory', path: 'd' },
-    change: ({ overlay }) => {
-      rename(overlay.low(1, 'd'), overlay.low(1, 'e'))
-      directory(overlay.low(1, 'd'))
-      put(overlay.low(1, 'd/new'), 'new')
-    },
-    check: ({ overlay }) =>
-      first(holds(overlay.at('d/new'), 'new'), absent(overlay.at('d/1')), holds(overlay.at('e/69/59'), '')),
-    expect: 'coherent-after-holder',
-    named: 'd',
-    // The kernel moves what is held to where its lower is.
-    namedToo: 'e',
-  },
-  {
-    ...base,
     name: 'changes in a directory where a process works',
     layers: (o) => {
       directory(o.low(1, 'd'))
