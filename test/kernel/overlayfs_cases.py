@@ -923,6 +923,25 @@ def old_name_of_a_file_that_was_copied_up_by_its_new_one(b):
     same(read(b.m + "/g"), "low+up")
 
 
+@case()
+def old_name_that_is_linked_again_to_a_file_that_was_copied_up_by_its_new_one(b):
+    """Copied up when it had one name, it has no index: the old name is a file of its own, as for a new mount."""
+    write(b.l + "/f", "low")
+    b.mount()
+    same(read(b.m + "/f"), "low")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    with open(b.m + "/g", "a") as f:
+        f.write("+up")
+    os.link(b.l + "/g", b.l + "/f")
+    b.changed("")
+    same(read(b.m + "/f"), "low")
+    with open(b.m + "/f", "a") as f:
+        f.write("+other")
+    same(read(b.m + "/f"), "low+other")
+    same(read(b.m + "/g"), "low+up")
+
+
 @case(options="index=on")
 def copied_up_file_that_gets_a_second_name_in_lower(b):
     """It has no index, so the second name is a file of its own, as for a new mount."""
