@@ -331,7 +331,7 @@ export interface DirectoryRename {
 }
 export interface ChangeBatch {
   changes: Change[]
-  /** Each not later than the changes of its two names; 1,024 at most, more make the layer dirty. */
+  /** Each not later than the changes of its two names; 1,024 at most, more are left out. */
   renames: DirectoryRename[]
   /** Refreshes that the reader thread made by itself, see {@link LayerOptions.reflex}. */
   refreshed: { layer: number; spentNs: number; latencyNs: number }[]

@@ -87,9 +87,9 @@ struct Mailbox {
     Signal();
   }
 
-  void Rename(int layer, std::string from, std::string to, int64_t readAtNs) {
+  void Rename(int layer, std::string from, std::string to) {
     std::lock_guard<std::mutex> lock(mutex);
-    pending.AddRename(layer, std::move(from), std::move(to), readAtNs);
+    pending.AddRename(layer, std::move(from), std::move(to));
   }
 
   void Refreshed(const Reflex::Refreshed& what) {

@@ -46,12 +46,8 @@ void Pending::Add(int layer, std::string_view path, std::string_view name, uint3
   if (batch_.entries.size() > maxNames_) MergeFullestDirectory();
 }
 
-void Pending::AddRename(int layer, std::string from, std::string to, int64_t readAtNs) {
-  if (batch_.renames.size() < maxRenames) {
-    batch_.renames.push_back({layer, std::move(from), std::move(to)});
-  } else {
-    AddLayer(layer, kind::layerDirty, readAtNs);
-  }
+void Pending::AddRename(int layer, std::string from, std::string to) {
+  if (batch_.renames.size() < maxRenames) batch_.renames.push_back({layer, std::move(from), std::move(to)});
 }
 
 void Pending::AddLayer(int layer, uint32_t kind, int64_t readAtNs) {

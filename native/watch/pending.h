@@ -52,8 +52,8 @@ class Pending {
   Pending(size_t maxNames, size_t maxDirectories) : maxNames_(maxNames), maxDirectories_(maxDirectories) {}
 
   void Add(int layer, std::string_view directory, std::string_view name, uint32_t kind, int64_t readAtNs);
-  // Goes with the entries of both names, which come after it. Beyond a bound the layer is dirty.
-  void AddRename(int layer, std::string from, std::string to, int64_t readAtNs);
+  // Not later than the entries of both names. Beyond a bound it is left out: those entries say what changed.
+  void AddRename(int layer, std::string from, std::string to);
   // Kinds about the layer itself (layerDirty, layerGone, overflow). layerDirty swallows all that is pending for it.
   void AddLayer(int layer, uint32_t kind, int64_t readAtNs);
   // Forgets what is pending for a layer that is no longer watched.

@@ -117,7 +117,7 @@ bool Reader::OnRecord(const FanEvent& event, const FanRecord& record, uint32_t k
   return inside;
 }
 
-// Before its two names are reported: both go with one batch.
+// Before its two names are reported, so not later than they.
 void Reader::ReportRename(const FanEvent& event) {
   std::vector<Place> left;
   std::string_view oldName;
@@ -134,7 +134,7 @@ void Reader::ReportRename(const FanEvent& event) {
     for (const Place& to : PlacesOf(record.key)) {
       for (const Place& from : left) {
         if (from.layer != to.layer) continue;
-        mailbox_->Rename(from.layer->id, Join(from.path, oldName), Join(to.path, record.name), readAtNs_);
+        mailbox_->Rename(from.layer->id, Join(from.path, oldName), Join(to.path, record.name));
       }
     }
   }

@@ -87,8 +87,8 @@ void Reader::OnInotifyNode(const InotifyEvent& event, Node* node) {
   if (placed && (event.mask & (IN_MOVED_TO | IN_ISDIR)) == (IN_MOVED_TO | IN_ISDIR)) {
     const std::string* from = tree.DetachedFrom(event.cookie);
     std::string to = path.empty() ? std::string(event.name) : path + '/' + std::string(event.name);
-    // Before its second name is reported: they go with one batch.
-    if (from != nullptr) mailbox_->Rename(tree.layer().id, *from, to, readAtNs_);
+    // Before its second name is reported, so not later than that.
+    if (from != nullptr) mailbox_->Rename(tree.layer().id, *from, to);
   }
   if (placed) Report(tree.layer(), path, event.name, kinds);
   if ((event.mask & IN_ISDIR) == 0) return;

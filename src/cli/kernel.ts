@@ -13,6 +13,12 @@ interface ApplyOptions extends TreeOptions {
   dryRun?: boolean
   reverse?: boolean
 }
+interface RefreshOptions extends TreeOptions {
+  dryRun?: boolean
+}
+interface ModuleOptions extends TreeOptions {
+  release?: string
+}
 interface BuildOptions extends TreeOptions {
   target: Target
   debug?: DebugVariant
@@ -69,6 +75,25 @@ export function registerKernel(program: Command): void {
     .option('--json', 'for programs')
     .action(async (options: ApplyOptions) => (await import('../kernel/commands.js')).status(options))
 
+  kernel
+    .command('check-updates')
+    .description("try every series on the newest point release that this machine's package mirror has")
+    .option('--json', 'for programs')
+    .action(async (options: { json?: boolean }) =>
+      (await import('../kernel/drift-commands.js')).checkUpdatesCommand(options),
+    )
+
+  kernel
+    .command('refresh')
+    .description('rebase the series of a version onto a newer point release, if all of it applies')
+    .argument('<version>', 'for example 7.2, its newest point release, or 7.2.14', pointRelease)
+    .option('--tree <dir>', 'onto this kernel source')
+    .option('--dry-run', 'only say what would happen')
+    .option('--json', 'for programs')
+    .action(async (version: string, options: RefreshOptions) =>
+      (await import('../kernel/drift-commands.js')).refreshCommand(version, options),
+    )
+
   addBuildOptions(kernel.command('build').description('build a kernel in the cache, or find it there'))
     .option('--json', 'for programs')
     .action(async (options: BuildOptions) => (await import('../kernel/commands.js')).build(options))
@@ -82,6 +107,20 @@ export function registerKernel(program: Command): void {
     .action(async (command: string[], options: BootOptions) =>
       (await import('../kernel/commands.js')).bootCommand(command, options),
     )
+
+  const module = kernel
+    .command('module')
+    .description('the patched overlayfs as a loadable module, for a kernel that stays as it is')
+  addModuleOptions(
+    module.command('build').description("build overlay.ko against a kernel's headers; nothing is installed"),
+  )
+    .option('--tree <dir>', 'kernel source, of the same point release, instead of the package')
+    .action(async (options: ModuleOptions) => (await import('../kernel/module/commands.js')).build(options))
+  addModuleOptions(
+    module
+      .command('status')
+      .description('headers, what overlayfs is in a kernel, what is loaded, what is built'),
+  ).action(async (options: ModuleOptions) => (await import('../kernel/module/commands.js')).status(options))
 
   kernel
     .command('test')
@@ -108,12 +147,30 @@ function addBuildOptions(command: Command): Command {
     .option('--stock', 'without')
 }
 
+function addModuleOptions(command: Command): Command {
+  return command
+    .option('--release <release>', 'of which kernel, as uname -r says it (default: the running one)', release)
+    .option('--json', 'for programs')
+}
+
 function seriesOption(): Option {
   return new Option('--series <name>', 'which series').choices(['kernfs', 'overlayfs', 'all']).default('all')
 }
 
 function kernelVersion(text: string): string {
   if (!/^\d+\.\d+$/.test(text)) throw new InvalidArgumentError('a version is like 7.2')
+  return text
+}
+
+function pointRelease(text: string): string {
+  if (!/^\d+\.\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('a version is like 7.2 or 7.2.14')
+  return text
+}
+
+function release(text: string): string {
+  // It becomes a part of paths and of the name of a package.
+  if (!/^\d+\.\d+[A-Za-z0-9.+~_-]*$/.test(text))
+    throw new InvalidArgumentError('a release is like 6.12.95-amd64')
   return text
 }
 

@@ -2,8 +2,8 @@
 import { LowerwatchError } from '../errors.js'
 import { loadTable } from '../probe/expectations.js'
 import { allExperiments } from '../probe/experiments.js'
+import { acceptPlan, type SandboxPlan } from '../probe/plan.js'
 import { type ProbeReport, runProbe } from '../probe/run.js'
-import type { SandboxPlan } from '../probe/sandbox.js'
 import { planMarker, superviseProbe } from '../probe/supervise.js'
 import { undo } from '../probe/undo.js'
 import { printJson, printText } from './output.js'
@@ -19,10 +19,11 @@ export async function command(_positional: string[], options: Record<string, unk
   const wanted = chosen(options.only as string | undefined)
   if (options.json === true && options.tap === true)
     throw new LowerwatchError('USAGE', 'either --json or --tap')
-  const plan = process.env[planMarker]
-  if (plan === undefined) return superviseProbe(process.argv.slice(2))
-  return inside(JSON.parse(plan) as SandboxPlan, async (interrupted) => {
-    const report = await runProbe({ plan: JSON.parse(plan), table, wanted, interrupted })
+  const handed = process.env[planMarker]
+  if (handed === undefined) return superviseProbe(process.argv.slice(2))
+  const plan = acceptPlan(handed)
+  return inside(plan, async (interrupted) => {
+    const report = await runProbe({ plan, table, wanted, interrupted })
     if (interrupted()) return 2
     await print(report, options)
     return report.leftBehind.length > 0 || report.rows.some((row) => row.status === 'differs') ? 1 : 0

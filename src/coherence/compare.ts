@@ -106,7 +106,10 @@ export class Comparison {
       const names = [...listedNames(listings)]
       left -= names.length + 1
       if (left < 0)
-        return [{ path: top, kind: 'unmerged', detail: 'it was held and is too large to compare' }]
+        return unique([
+          ...all,
+          { path: top, kind: 'unmerged', detail: 'it is held, and too large to compare', unsure: true },
+        ])
       const directories = (listings.fresh ?? []).filter(({ type }) => type === directoryType)
       const inside = directories.map(({ name }) => name)
       await native.statNames(this.#overlay.lane, this.#overlay.root, directory, inside)

@@ -33,9 +33,24 @@ export interface FileDiff {
  *   which would otherwise be dropped in silence.
  */
 export function parseDiff(text: ByteString, name: string): FileDiff[] {
+  return scanDiff(text, name).files
+}
+
+/** Where a diff's lines are that say a place or an identity, not a change: 0-based numbers of lines. */
+export interface DiffMarks {
+  /** `index <old>..<new>`; -1 where there is none. */
+  index: number
+  /** The `@@` line of each hunk. */
+  hunks: number[]
+}
+
+/** {@link parseDiff}, with the marks of each file. */
+export function scanDiff(text: ByteString, name: string): { files: FileDiff[]; marks: DiffMarks[] } {
   const lines = text.split('\n')
   const files: FileDiff[] = []
+  const marks: DiffMarks[] = []
   let mode = 0
+  let index = -1
   let at = 0
   while (at < lines.length) {
     const line = lines[at]!
@@ -43,6 +58,8 @@ export function parseDiff(text: ByteString, name: string): FileDiff[] {
       throw malformed(name, at, `unsupported: ${line}`)
     const created = /^new file mode (\d+)$/.exec(line)
     if (created) mode = Number.parseInt(created[1]!, 8)
+    if (line.startsWith('diff --git ')) index = -1
+    if (/^index [0-9a-f]+\.\.[0-9a-f]+/.test(line)) index = at
     if (line.startsWith('--- ') && lines[at + 1]?.startsWith('+++ ') && lines[at + 2]?.startsWith('@@ ')) {
       const file: FileDiff = {
         oldPath: stripPath(line.slice(4), name, at),
@@ -52,13 +69,19 @@ export function parseDiff(text: ByteString, name: string): FileDiff[] {
       }
       mode = 0
       at += 2
-      while (lines[at]?.startsWith('@@ ')) at = parseHunk(lines, at, file, name)
+      const hunks: number[] = []
+      while (lines[at]?.startsWith('@@ ')) {
+        hunks.push(at)
+        at = parseHunk(lines, at, file, name)
+      }
       files.push(file)
+      marks.push({ index, hunks })
+      index = -1
     } else {
       at++
     }
   }
-  return files
+  return { files, marks }
 }
 
 function parseHunk(lines: ByteString[], start: number, file: FileDiff, name: string): number {

@@ -15,11 +15,27 @@ export type Content = ByteString | null
 /** The file after the diff, or every hunk that failed. A null content means: no file any more. */
 export type FileResult = { ok: true; content: Content } | { ok: false; failures: HunkFailure[] }
 
+/** Where a hunk went in: the first line of each side as its header would name it. */
+export interface Place {
+  oldStart: number
+  newStart: number
+}
+
 /**
  * Applies a diff to the content of one file. Context and removed lines must be there exactly (no fuzz, as `git am`);
  * their place may have moved, as long as the hunks keep their order.
  */
 export function applyToContent(diff: FileDiff, content: Content): FileResult {
+  return place(diff, content, [])
+}
+
+/** The same, and where each hunk went in. Without places the diff does not apply. */
+export function placesInContent(diff: FileDiff, content: Content): Place[] | null {
+  const places: Place[] = []
+  return place(diff, content, places).ok ? places : null
+}
+
+function place(diff: FileDiff, content: Content, places: Place[]): FileResult {
   if (diff.oldPath === null && content !== null) return failed(1, 'the file to create exists already')
   if (diff.oldPath !== null && content === null) return failed(1, 'the file is missing')
 
@@ -34,14 +50,20 @@ export function applyToContent(diff: FileDiff, content: Content): FileResult {
   for (const hunk of diff.hunks) {
     const old = side(hunk, '+')
     const expected = Math.max(hunk.oldStart - (old.length > 0 ? 1 : 0), 0) + shift
-    const place = find(source, old, expected, done)
-    if (place < 0) {
+    const at = find(source, old, expected, done)
+    if (at < 0) {
       failures.push({ hunk: hunk.number, why: explain(source, old, expected, done) })
       continue
     }
-    shift += place - expected
-    out.push(...source.slice(done, place), ...side(hunk, '-'))
-    done = place + old.length
+    shift += at - expected
+    out.push(...source.slice(done, at))
+    const added = side(hunk, '-')
+    places.push({
+      oldStart: at + (old.length > 0 ? 1 : 0),
+      newStart: out.length + (added.length > 0 ? 1 : 0),
+    })
+    out.push(...added)
+    done = at + old.length
     if (done === source.length) {
       if (hunk.oldNoNewline === endsWithNewline && source.length > 0)
         failures.push({ hunk: hunk.number, why: 'the newline at the end of the file differs' })

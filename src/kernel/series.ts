@@ -27,6 +27,17 @@ export interface Patch {
   text: string
 }
 
+/** A folder of patches: a series of a version, or what only the tests of that version need. */
+export interface SeriesFolder {
+  version: string
+  series: SeriesName | 'test-only'
+  /** Below the directory of all patches. */
+  folder: string
+  /** The point release that every patch fits without offset, from the first line of the `series` file. */
+  base: string
+  patches: Patch[]
+}
+
 /** Where the patches of this installation are. */
 export const patchesDirectory = fileURLToPath(new URL('../../kernel-patches', import.meta.url))
 
@@ -55,6 +66,30 @@ export async function loadSeries(
 export async function loadTestOnly(version: string, directory = patchesDirectory): Promise<Patch[]> {
   return loadPatches(`${directory}/test-only/${version}`, 'kernfs')
 }
+
+/**
+ * Every folder of patches for a version.
+ *
+ * @throws LowerwatchError KERNEL when a `series` file names no base
+ */
+export async function loadFolders(version: string, directory = patchesDirectory): Promise<SeriesFolder[]> {
+  const folders: SeriesFolder[] = []
+  for (const series of [...seriesNames, 'test-only'] as const) {
+    const folder = series === 'test-only' ? `test-only/${version}` : `${version}/${series}`
+    const patches = await loadPatches(`${directory}/${folder}`, series === 'test-only' ? 'kernfs' : series)
+    if (patches.length === 0) continue
+    const base = baseLine.exec(await readFile(`${directory}/${folder}/series`, 'latin1'))?.[2]
+    if (base === undefined)
+      throw new LowerwatchError('KERNEL', `${folder}/series names no base`, {
+        hint: 'its first line is like "# Base: 7.2.13"',
+      })
+    folders.push({ version, series, folder, base, patches })
+  }
+  return folders
+}
+
+/** What a `series` file or a cover letter says of its base. */
+export const baseLine = /^((?:# )?Base: )(\d+\.\d+(?:\.\d+)?\b)/m
 
 async function loadPatches(folder: string, series: SeriesName): Promise<Patch[]> {
   let list: string

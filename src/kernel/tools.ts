@@ -18,6 +18,7 @@ const packages: Record<string, string> = {
   gcc: 'gcc',
   halt: 'systemd-sysv',
   make: 'make',
+  strip: 'binutils',
   setpriv: 'util-linux',
   tar: 'tar',
   xz: 'xz-utils',

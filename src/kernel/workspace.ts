@@ -50,6 +50,12 @@ export class Workspace {
     return conflicts
   }
 
+  /** Replaces a whole file. */
+  async put(path: ByteString, content: ByteString): Promise<void> {
+    await this.read(path)
+    this.changes.set(path, { content, mode: 0 })
+  }
+
   async read(path: ByteString): Promise<Content> {
     const change = this.changes.get(path)
     if (change) return change.content

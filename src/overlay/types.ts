@@ -75,6 +75,8 @@ export interface StaleEntry {
   kind: StaleKind
   /** What the live overlay says and what a fresh mount says, one short line. */
   detail: string
+  /** It was not compared to the end, and is to be named only while somebody holds it. */
+  unsure?: boolean
 }
 
 /** A process that pins a dentry of the overlay. */

@@ -3,12 +3,10 @@
 /** A cgroup2 subtree of the probe's own, and what happens in it. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
+import { probePrefix } from './plan.js'
 import { type Context, Skip } from './types.js'
-import { giveBack } from './undo.js'
-
-export const cgroupPrefix = 'lowerwatch-probe-'
 
 /** Makes the cgroup, or says why it cannot. */
 export function makeCgroup(name: string): { path: string } | { reason: string } {
@@ -26,18 +24,13 @@ export function makeCgroup(name: string): { path: string } | { reason: string } 
 }
 
 /** The mount table writes spaces as `\040`. */
-function unescapePath(text: string): string {
+export function unescapePath(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)))
 }
 
 /** Kills what runs in a cgroup and removes it with everything below. It may be gone already. */
 export async function removeCgroup(path: string): Promise<void> {
-  try {
-    writeFileSync(`${path}/cgroup.kill`, '1')
-  } catch (error) {
-    if (!isCode(error, 'ENOENT')) throw error
-    // Before Linux 5.14 there is no such file; the probe's own processes are ended by whoever started them.
-  }
+  killIn(path)
   const deadline = performance.now() + 5_000
   for (;;) {
     try {
@@ -47,7 +40,41 @@ export async function removeCgroup(path: string): Promise<void> {
       if (isCode(error, 'ENOENT')) return
       // A killed process is in its cgroup until it is gone.
       if (!isCode(error, 'EBUSY') || performance.now() > deadline) throw error
+      killIn(path)
       await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+}
+
+function killIn(path: string): void {
+  try {
+    // Not to be made: cgroup2 answers EACCES to O_CREAT where there is no such file.
+    writeFileSync(`${path}/cgroup.kill`, '1', { flag: 'r+' })
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error
+    try {
+      killEach(path)
+    } catch (other) {
+      // Gone meanwhile: ENODEV is what its open files say.
+      if (!isCode(other, 'ENOENT', 'ENODEV')) throw other
+    }
+  }
+}
+
+/** Before Linux 5.14 there is no cgroup.kill. What is forked meanwhile makes the removal EBUSY, and is next. */
+function killEach(path: string): void {
+  if (!existsSync(path)) return
+  for (const entry of readdirSync(path, { withFileTypes: true }))
+    if (entry.isDirectory()) killEach(`${path}/${entry.name}`)
+  if (!existsSync(`${path}/cgroup.procs`)) return
+  // 0 is a process of a PID namespace that is not seen from here: to kill(2) it would be this one's own group.
+  for (const pid of words(`${path}/cgroup.procs`)
+    .map(Number)
+    .filter((id) => id > 0)) {
+    try {
+      process.kill(pid, 'SIGKILL')
+    } catch (error) {
+      if (!isCode(error, 'ESRCH')) throw error
     }
   }
 }
@@ -97,18 +124,41 @@ export function someController(context: Context): string {
   const parent = dirname(path)
   const offered = pick(words(`${parent}/cgroup.controllers`))
   if (offered === undefined) throw new Skip('no controller is on this hierarchy')
-  const others = readdirSync(parent, { withFileTypes: true }).filter(
-    (entry) => entry.isDirectory() && !entry.name.startsWith(cgroupPrefix),
-  )
-  if (others.length > 0) throw new Skip(`${parent} hands no controller down, and others use it`)
+  if (children(parent).some((name) => !name.startsWith(probePrefix)))
+    throw new Skip(`${parent} hands no controller down, and others use it`)
   try {
     context.remember(`controller ${offered} ${parent}`)
     writeFileSync(`${parent}/cgroup.subtree_control`, `+${offered}`)
   } catch (error) {
     throw new Skip(`${offered} cannot be had from ${parent}: ${(error as NodeJS.ErrnoException).code}`)
   }
-  context.defer(() => giveBack(offered, parent))
+  context.defer(() => giveBack(offered, parent, basename(path)))
   return offered
+}
+
+/**
+ * A cgroup that came meanwhile, another probe's too, would lose the controller's files: then it is left as it is.
+ *
+ * @param own name of the cgroup that does not count
+ * @throws Error that says so
+ */
+export function giveBack(controller: string, cgroup: string, own = ''): void {
+  const kept = (why: string) => new Error(`${cgroup} still hands ${controller} down: ${why}`)
+  try {
+    const others = children(cgroup).filter((name) => name !== own)
+    if (others.length > 0) throw kept(`${others.join(', ')} came meanwhile`)
+    writeFileSync(`${cgroup}/cgroup.subtree_control`, `-${controller}`)
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return
+    // A child came after the look, and hands it down itself.
+    if (isCode(error, 'EBUSY')) throw kept('it is in use')
+    throw error
+  }
+}
+
+function children(cgroup: string): string[] {
+  const entries = readdirSync(cgroup, { withFileTypes: true })
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
 }
 
 function words(file: string): string[] {

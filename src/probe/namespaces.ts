@@ -3,17 +3,47 @@
 /** Other views of the same hierarchy: a second mount, and one from within a cgroup namespace. */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { lastLine } from './network.js'
 import { type Context, Skip } from './types.js'
+
+/** One superblock or one set of options for the whole machine: a mount without options takes them away from everybody. */
+const shared = ['cgroup2', 'debugfs', 'tracefs']
+
+/**
+ * What a mount of `type` must be given so that it changes nothing for those that are there. cgroup2 takes the options of
+ * every mount from the first cgroup namespace for the whole hierarchy (apply_cgroup_root_flags in kernel/cgroup/cgroup.c).
+ *
+ * @returns options of mount(8), never none
+ */
+export function mountOptions(
+  type: string,
+  given: string[] = [],
+  table = readFileSync('/proc/self/mountinfo', 'latin1'),
+): string {
+  if (given.length > 0) return given.join(',')
+  const present = shared.includes(type) ? superOptions(table, type) : null
+  // What a security module shows there is its own.
+  const kept = present?.split(',').filter((option) => !/^(seclabel$|\w*context=)/.test(option)) ?? []
+  return kept.length > 0 ? kept.join(',') : 'rw'
+}
+
+/** Options of the superblock as the mount table has them; null when no such file system is mounted. */
+export function superOptions(table: string, type: string): string | null {
+  for (const line of table.split('\n')) {
+    const [kind, , options] = (line.split(' - ')[1] ?? '').split(' ')
+    if (kind === type) return options ?? null
+  }
+  return null
+}
 
 /** Mounts a file system for one experiment; skips where that is refused. */
 export function mountFor(context: Context, type: string, options: string[] = []): string {
   const path = `${context.base}/${context.name(type)}`
   mkdirSync(path)
-  const given = options.length > 0 ? ['-o', options.join(',')] : []
+  const args = ['-t', type, '-o', mountOptions(type, options), 'lowerwatch-probe', path]
   try {
-    execFileSync('mount', ['-t', type, ...given, 'lowerwatch-probe', path], { stdio: 'pipe' })
+    execFileSync('mount', args, { stdio: 'pipe' })
   } catch (error) {
     throw new Skip(`${type} cannot be mounted here: ${lastLine(error)}`)
   }
@@ -36,8 +66,10 @@ export async function cgroupNamespace(context: Context, cgroup: string): Promise
   mkdirSync(point)
   // It waits until it is in the cgroup, and says when the mount is there.
   const script =
-    'read -r go && exec unshare --cgroup --mount -- sh -c \'mount -t cgroup2 none "$1" && echo up && read -r end\' sh "$1"'
-  const child = spawn('sh', ['-c', script, 'sh', point], { stdio: ['pipe', 'pipe', 'pipe'] })
+    'read -r go && exec unshare --cgroup --mount -- sh -c \'mount -t cgroup2 -o "$2" none "$1" && echo up && read -r end\' sh "$1" "$2"'
+  const child = spawn('sh', ['-c', script, 'sh', point, mountOptions('cgroup2')], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  })
   const exited = once(child, 'exit')
   context.defer(async () => {
     child.kill('SIGKILL')

@@ -1,14 +1,28 @@
 // SPDX-License-Identifier: MIT
 
 /** The mail's question about IS_DEADDIR: what an open descriptor of a removed directory still does. */
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmdirSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmdirSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { fromText } from '../bytes.js'
 import { childCgroup } from './cgroup.js'
 import { mountFor } from './namespaces.js'
 import { experiments } from './native.js'
+import { probePrefix } from './plan.js'
 import type { Context, Experiment, Observation } from './types.js'
 
 interface Held {
   directory: number
+  /** A name that opened before the directory was removed. */
+  name: string
   /** A file that was in it; null where a directory with a file cannot be removed. */
   file: number | null
 }
@@ -32,8 +46,8 @@ const calls: Call[] = [
   {
     id: 'openat',
     did: 'openat of a name that was in it',
-    make: ({ directory }) => {
-      closeSync(experiments.openAt(directory, 'cgroup.procs', 0))
+    make: ({ directory, name }) => {
+      closeSync(experiments.openAt(directory, fromText(name), 0))
       return 'works'
     },
   },
@@ -78,13 +92,19 @@ function removal(fs: string, what: string, file: string, open: (context: Context
       const rows = new Map<string, Observation>()
       for (const call of made) {
         const path = open(context)
+        const name = file === '' ? 'was-in-it' : file
+        if (file === '') writeFileSync(`${path}/${name}`, '')
         const held = {
+          name,
           directory: openSync(path, 'r'),
           file: file === '' ? null : openSync(`${path}/${file}`, 'r'),
         }
         try {
           // Half read, so that what is cached in the descriptor counts too.
           if (call.id === 'readdir-rewound') experiments.listOpen(held.directory, false)
+          closeSync(experiments.openAt(held.directory, fromText(name), 0))
+          // A directory with a file of a user's cannot be removed.
+          if (file === '') unlinkSync(`${path}/${name}`)
           rmdirSync(path)
           rows.set(id(call), { seen: answer(() => call.make(held)) })
         } finally {
@@ -113,8 +133,14 @@ export function answer(look: () => string): string {
 export const removals: Experiment[] = [
   removal('cgroup2', 'a cgroup', 'cgroup.events', (context) => childCgroup(context)),
   removal('cgroup1', 'a cgroup', 'cgroup.procs', (context) => {
-    const path = `${mountFor(context, 'cgroup', ['none', `name=${context.name('lowerwatch-probe')}`])}/gone`
+    const options = ['none', `name=${context.name(probePrefix)}`]
+    const path = `${mountFor(context, 'cgroup', options)}/gone`
+    // The hierarchy outlives its mounts as long as there is a cgroup in it.
+    context.remember(`directory cgroup ${options.join(',')} /gone`)
     mkdirSync(path)
+    context.defer(() => {
+      if (existsSync(path)) rmdirSync(path)
+    })
     return path
   }),
   removal('tmpfs', 'a directory', '', (context) => {

@@ -6,7 +6,8 @@ import { isSyscallError } from '../errors.js'
 import { type ExpectationTable, expectation, unmeasured } from './expectations.js'
 import { allExperiments } from './experiments.js'
 import { type Feature, type FeatureId, findFeatures } from './features.js'
-import { Sandbox, type SandboxPlan } from './sandbox.js'
+import type { SandboxPlan } from './plan.js'
+import { Sandbox } from './sandbox.js'
 import { type Experiment, type Observation, type Row, type RowPlan, Skip } from './types.js'
 
 export interface ProbeReport {
@@ -76,6 +77,11 @@ function failure(error: unknown, privileged: boolean): Observation | Skip {
   return { seen: `failed: ${error instanceof Error ? error.message : String(error)}` }
 }
 
+/** A row that no kernel at hand could do has nothing to be compared with, but what was not even heard is no answer. */
+export function isAsExpected(seen: string, expected: string | null): boolean {
+  return seen === expected || (expected === unmeasured && !/^(failed|refused): /.test(seen))
+}
+
 function judge(
   experiment: Experiment,
   row: RowPlan,
@@ -86,8 +92,6 @@ function judge(
   if (answer instanceof Skip)
     return { ...blank, status: 'skipped', expected: null, seen: null, reason: answer.message }
   const { seen, measured = {}, events = [], why = '' } = answer
-  // A row that no kernel at hand could do has nothing to be compared with.
-  const status =
-    seen === expected || (expected === unmeasured && !seen.startsWith('failed: ')) ? 'ok' : 'differs'
+  const status = isAsExpected(seen, expected) ? 'ok' : 'differs'
   return { ...blank, status, expected: expected ?? 'not in the table', seen, reason: why, measured, events }
 }

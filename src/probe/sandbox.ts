@@ -8,14 +8,8 @@ import { type Lane, native } from '../native.js'
 import type { Features } from './features.js'
 import { inFirstUserNamespace } from './first-namespace.js'
 import { lastLine } from './network.js'
+import { planSuffix, type SandboxPlan } from './plan.js'
 import type { Context } from './types.js'
-
-/** Handed from the process that supervises to the one in the private namespace. */
-export interface SandboxPlan {
-  /** A directory of the machine's, which the supervisor removes. */
-  base: string
-  cgroup: { path: string } | { reason: string }
-}
 
 export class Sandbox {
   readonly #lane: Lane = new native.Lane('probe')
@@ -40,6 +34,7 @@ export class Sandbox {
   }
 
   context(features: Features): Context {
+    const suffix = planSuffix(this.plan)
     return {
       lane: this.#lane,
       base: this.#own,
@@ -48,7 +43,7 @@ export class Sandbox {
       features,
       defer: (step) => void this.#deferred.push(step),
       remember: (resource) => appendFileSync(resourceFile(this.plan.base), `${resource}\n`),
-      name: (prefix) => `${prefix}${(++this.#counter).toString(36)}`,
+      name: (prefix) => `${prefix}${suffix}${(++this.#counter).toString(36)}`,
     }
   }
 

@@ -5,12 +5,12 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readlinkSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { LowerwatchError } from '../errors.js'
-import { cgroupPrefix, makeCgroup } from './cgroup.js'
+import { makeCgroup } from './cgroup.js'
 import { networkMarker } from './network.js'
-import type { SandboxPlan } from './sandbox.js'
+import { probePrefix, type SandboxPlan } from './plan.js'
 import { undo } from './undo.js'
 
 const program = fileURLToPath(new URL('../cli/main.js', import.meta.url))
@@ -23,8 +23,8 @@ const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** Runs the same command line in a private mount namespace. @returns its exit status */
 export async function superviseProbe(args: string[]): Promise<number> {
   const namespace = privateNamespace()
-  const base = mkdtempSync(join(tmpdir(), 'lowerwatch-probe-'))
-  const plan: SandboxPlan = { base, cgroup: makeCgroup(`${cgroupPrefix}${process.pid}`) }
+  const base = mkdtempSync(join(resolve(tmpdir()), probePrefix))
+  const plan: SandboxPlan = { base, cgroup: makeCgroup(basename(base)) }
   // From here on a signal must not end this process before the place is cleared.
   let signalled: NodeJS.Signals | null = null
   let pass: (signal: NodeJS.Signals) => void = () => undefined

@@ -48,7 +48,7 @@ export interface Context {
   defer(step: () => void | Promise<void>): void
   /** Writes down what is not undone by the end of the mount namespace, for the case that this process is killed. */
   remember(resource: string): void
-  /** A name that no other experiment uses. */
+  /** A name that no other experiment uses, of this probe or of another; up to 9 bytes longer than `prefix`. */
   name(prefix: string): string
 }
 

@@ -43,6 +43,8 @@ export class OverlayController implements ChangeSink {
   private readonly held: HeldLooks
   private lookTimer: NodeJS.Timeout | null = null
   private readonly places: MergedPlaces
+  /** Of the last round: a suspect may become known only after it was renamed. */
+  private openRenames: Rename[] = []
   private vanished = new Map<string, { directory: ByteString; name: ByteString }>()
   private round: Promise<void> | null = null
   private freshMount: Promise<Oracle> | null = null
@@ -147,7 +149,7 @@ export class OverlayController implements ChangeSink {
   /** Resolves when every change accepted so far has been served, and what holders keep stale has been looked at. */
   async settled(): Promise<void> {
     await this.unresolved.lookNow()
-    while (this.round !== null || (!this.held.isEmpty && !this.closed)) {
+    while (this.round !== null || (!this.held.isEmpty && !this.closed && this.failureTimer === null)) {
       if (this.round === null) await this.held.ready()
       this.flush()
       await this.round
@@ -165,7 +167,12 @@ export class OverlayController implements ChangeSink {
   }
 
   private get hasWork(): boolean {
-    return !this.closed && (this.retry || !this.pending.isEmpty || this.held.isDue)
+    return !this.closed && (this.retry || !this.pending.isEmpty || this.lookIsDue)
+  }
+
+  /** What failed is tried again after a pause, and not before. */
+  private get lookIsDue(): boolean {
+    return this.held.isDue && this.failureTimer === null
   }
 
   private async work(): Promise<void> {
@@ -174,7 +181,7 @@ export class OverlayController implements ChangeSink {
       try {
         if (changes !== null) await this.serve(changes)
         if (this.retry) await this.retryUnresolved()
-        if (changes === null && this.held.isDue) await this.look()
+        if (changes === null && this.lookIsDue) await this.look()
         // A look that fails is made again: what is served meanwhile does not make that sooner.
         if (this.held.isEmpty) this.failures = 0
       } catch (error) {
@@ -189,9 +196,12 @@ export class OverlayController implements ChangeSink {
   private failed(error: unknown): void {
     this.sayOnce('warn', `cannot refresh: ${error instanceof Error ? error.message : String(error)}`)
     this.retry = this.letGo = false
+    if (this.failureTimer !== null) return
     const delayMs = Math.min(60_000, 100 * 2 ** this.failures++)
-    if (this.failureTimer !== null) clearTimeout(this.failureTimer)
-    this.failureTimer = setTimeout(() => this.markDirty('an earlier refresh failed'), delayMs)
+    this.failureTimer = setTimeout(() => {
+      this.failureTimer = null
+      this.markDirty('an earlier refresh failed')
+    }, delayMs)
     this.failureTimer.unref()
   }
 
@@ -226,9 +236,13 @@ export class OverlayController implements ChangeSink {
     const again = () => this.refresher.forget(changed)
     const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
     this.unresolved.suspects.add(cached)
-    await this.places.follow(renames, new Set(this.unresolved.suspects.paths()))
+    this.openRenames = await this.places.follow(
+      [...this.openRenames, ...renames],
+      new Set(this.unresolved.suspects.paths()),
+      renames,
+    )
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
-    if (this.held.isDue && !this.closed) await this.look()
+    if (this.lookIsDue && !this.closed) await this.look()
     else this.lookLater()
   }
 
@@ -243,7 +257,8 @@ export class OverlayController implements ChangeSink {
   }
 
   private lookLater(): void {
-    if (this.held.isEmpty || this.held.isSearching || this.closed || this.lookTimer !== null) return
+    if (this.held.isEmpty || this.held.isSearching || this.closed) return
+    if (this.lookTimer !== null || this.failureTimer !== null) return
     this.lookTimer = setTimeout(() => {
       this.lookTimer = null
       this.flush()

@@ -23,6 +23,9 @@ export interface Look {
   holders: Holder[] | null
 }
 
+/** Where directories were renamed to, as many as are looked at one by one. */
+const renamedLimit = 4_096
+
 /**
  * Looks for what holders keep stale. Listing a directory, and searching every process, cost more than a refresh
  * and must not delay one: they have budgets of their own, and merge while they wait.
@@ -53,7 +56,7 @@ export class HeldLooks {
 
   add(found: Examination): void {
     if (found.unknownReason !== '' || found.movedDirectories.length > 0) this.everything = true
-    for (const path of found.movedDirectories) this.renamed.add(path)
+    this.addRenamed(found.movedDirectories)
     for (const [directory, names] of found.cachedDirectories) this.addListing(directory, names)
   }
 
@@ -153,8 +156,12 @@ export class HeldLooks {
   }
 
   private lookAgain(renamed: ByteString[]): void {
-    for (const path of renamed) this.renamed.add(path)
+    this.addRenamed(renamed)
     this.everything = true
+  }
+
+  private addRenamed(paths: ByteString[]): void {
+    for (const path of paths) if (this.renamed.size < renamedLimit) this.renamed.add(path)
   }
 
   private async list(directories: Map<ByteString, ByteString[]>, look: Look): Promise<void> {

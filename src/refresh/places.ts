@@ -10,7 +10,8 @@ import { touchedBy } from './suspects.js'
 interface Place {
   layer: OpenLayer
   path: ByteString
-  ino: bigint
+  /** Device and inode number. */
+  identity: string
   /** The suspect. */
   of: ByteString
 }
@@ -25,6 +26,8 @@ const directoryType = 4
  */
 export class MergedPlaces {
   private places: Place[] = []
+  /** Layer and path of suspects from which a place was followed. */
+  private readonly left = new Set<string>()
 
   constructor(private readonly overlay: OpenOverlay) {}
 
@@ -39,22 +42,38 @@ export class MergedPlaces {
     return this.places.filter(({ path }) => touched.has(path)).flatMap(({ path, of }) => [path, of])
   }
 
-  /** Follows what was renamed: places known before, and the suspects whose directory it was. */
-  async follow(renames: Rename[], suspects: ReadonlySet<ByteString>): Promise<void> {
-    if (renames.length === 0 || (this.places.length === 0 && suspects.size === 0)) return
-    const before = this.places
-    this.places = []
-    for (const { layer, path, ino, of } of before) {
-      for (const at of [path, ...reached(renames, layer, path)])
-        if ((await this.inodeAt(layer.root, at)) === ino) this.add({ layer, path: at, ino, of })
-    }
-    for (const { layer, from } of renames) {
-      if (!suspects.has(from)) continue
-      for (const at of reached(renames, layer, from)) {
-        const ino = at === from ? null : await this.inodeAt(layer.root, at)
-        if (ino !== null) this.add({ layer, path: at, ino, of: from })
+  /**
+   * Follows what was renamed: places known before, and the suspects whose directory it was.
+   *
+   * @param recent - Of the renames those of this round; the others are from the one before
+   * @returns the recent ones that led from no suspect to a place: the next round may know more
+   */
+  async follow(renames: Rename[], suspects: ReadonlySet<ByteString>, recent: Rename[]): Promise<Rename[]> {
+    if (suspects.size === 0) this.clear()
+    if (renames.length === 0 || (this.places.length === 0 && suspects.size === 0)) return recent
+    for (const place of this.places) {
+      // What cannot be found may be on its way: it stays, and shows nowhere.
+      for (const at of reached(renames, place.layer, place.path)) {
+        if ((await this.identityAt(place.layer.root, at)) !== place.identity) continue
+        place.path = at
+        break
       }
     }
+    const open = new Set(recent)
+    for (const rename of renames) {
+      const { layer, from } = rename
+      const key = `${layer.index} ${from}`
+      // A directory that came there later is none that the suspect merges.
+      if (!suspects.has(from) || this.left.has(key)) continue
+      for (const at of reached(renames, layer, from)) {
+        const identity = await this.identityAt(layer.root, at)
+        if (identity === null) continue
+        this.add({ layer, path: at, identity, of: from })
+        this.left.add(key)
+        open.delete(rename)
+      }
+    }
+    return [...open]
   }
 
   /**
@@ -69,8 +88,9 @@ export class MergedPlaces {
   ): Promise<Map<ByteString, ByteString>> {
     const found = new Map<ByteString, ByteString>()
     this.places = this.places.filter(({ of }) => suspects.has(of))
-    for (const { layer, path, ino, of } of this.places) {
-      if ((await this.inodeAt(layer.root, path)) !== ino) continue
+    for (const key of this.left) if (!suspects.has(key.slice(key.indexOf(' ') + 1))) this.left.delete(key)
+    for (const { layer, path, identity, of } of this.places) {
+      if (path === of || (await this.identityAt(layer.root, path)) !== identity) continue
       if (moved.has(path) && (await this.isTopmost(layer, path))) continue
       if (await this.hasDirectories(layer, path)) found.set(path, of)
     }
@@ -83,9 +103,15 @@ export class MergedPlaces {
       this.places.push(place)
   }
 
-  private async inodeAt(root: Handle, path: ByteString): Promise<bigint | null> {
+  private clear(): void {
+    this.places = []
+    this.left.clear()
+  }
+
+  private async identityAt(root: Handle, path: ByteString): Promise<string | null> {
     try {
-      return (await native.statAt(this.overlay.lane, root, path))?.ino ?? null
+      const stat = await native.statAt(this.overlay.lane, root, path)
+      return stat && `${stat.devMajor}:${stat.devMinor} ${stat.ino}`
     } catch (error) {
       if (isSyscallError(error)) return null
       throw error
@@ -95,7 +121,7 @@ export class MergedPlaces {
   private async isTopmost(layer: OpenLayer, path: ByteString): Promise<boolean> {
     for (const { role, index, root } of this.overlay.layers) {
       if (role !== 'lower' || index >= layer.index) continue
-      if ((await this.inodeAt(root, path)) !== null) return false
+      if ((await this.identityAt(root, path)) !== null) return false
     }
     return true
   }

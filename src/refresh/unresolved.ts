@@ -3,7 +3,7 @@ import { readlink } from 'node:fs/promises'
 import { type ByteString, display } from '../bytes.js'
 import { procLink } from '../coherence/holders.js'
 import type { Holder, StaleEntry } from '../overlay/types.js'
-import { attribute, type Holding } from './attribution.js'
+import { attribute, type Holding, pinsOf } from './attribution.js'
 import { Suspects } from './suspects.js'
 
 /** Something that stays stale although it was refreshed, and who keeps it so. */
@@ -20,6 +20,9 @@ export interface Checked {
   paths: ReadonlySet<ByteString>
   listings: ReadonlySet<ByteString>
 }
+
+/** Looked at one by one; the path that is named is compared with all that is below it anyway. */
+const causesLimit = 16
 
 const firstRetryMs = 2
 const lastRetryMs = 200
@@ -102,13 +105,14 @@ export class UnresolvedStaleness {
     }
     const added: Unresolved[] = []
     for (const entry of entries) {
+      if (entry.unsure && pinsOf(entry.path, holding ?? nobody).length === 0) continue
       const { path, holders: pins } = attribute(entry.path, holding ?? nobody)
       const key = `${entry.kind} ${path}`
       const known = this.entries.get(key) ?? before.get(key)
-      const causes = new Set([...(this.entries.get(key)?.causes ?? []), entry.path])
+      const causes = new Set([...(this.entries.get(key)?.causes ?? []), entry.path].slice(0, causesLimit))
       const unresolved = { ...entry, path, causes, sinceMs: known?.sinceMs ?? Date.now(), holders: pins }
       this.entries.set(key, unresolved)
-      this.suspects.add([path, entry.path])
+      this.suspects.add(causes.has(entry.path) ? [path, entry.path] : [path])
       // In what respect it is wrong can depend on what was looked up last.
       if (!named.has(path)) added.push(unresolved)
     }

@@ -6,6 +6,7 @@ import type { OpenLayer } from '../overlay/types.js'
 /** Kinds after which a name may be there or not be there any more. */
 export const nameKinds = Kind.create | Kind.delete | Kind.movedFrom | Kind.movedTo
 
+/** More are left out: the changes of their names say what changed. */
 const maxRenames = 1_024
 
 export interface Rename {
@@ -58,7 +59,6 @@ export class PendingChanges {
   /** Comes with the changes of its two names, which are work to do; this is not. */
   addRename(rename: Rename): void {
     if (this.changes.renames.length < maxRenames) this.changes.renames.push(rename)
-    else this.changes.dirtyReason ||= 'too many renames to follow'
   }
 
   /** Marks the whole overlay: something may be stale that no name tells. */

@@ -3,12 +3,27 @@
 /** `lowerwatch probe` on this kernel: every row, as the table says, and nothing left behind however it ends. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { defaultTable } from '../../src/probe/expectations.js'
 import { allExperiments } from '../../src/probe/experiments.js'
+import { removeLoop } from '../../src/probe/loop.js'
+import { superOptions } from '../../src/probe/namespaces.js'
+import { experiments } from '../../src/probe/native.js'
 import type { ProbeReport } from '../../src/probe/run.js'
+import { undo } from '../../src/probe/undo.js'
 import { reachableCheckout } from './fixture/checkout.js'
 import { Cleanup } from './fixture/cleanup.js'
 import { lowerwatch, type Ran, runProgram } from './fixture/daemon.js'
@@ -92,6 +107,30 @@ describe('on this kernel', () => {
     expectNothingLeft()
   })
 
+  test('mounts of its own leave the options of everybody’s hierarchy alone', async () => {
+    const options = () =>
+      ['cgroup2', 'debugfs', 'tracefs'].map((type) =>
+        superOptions(readFileSync('/proc/self/mountinfo', 'latin1'), type),
+      )
+    const present = options()
+    const { rows } = parse(
+      await probe('--json', '--only', '^cgroup2/(second-mount|namespace)/|^tracefs/mkdir/'),
+    )
+    expect(rows.filter(({ status }) => status === 'differs')).toEqual([])
+    expect(options()).toEqual(present)
+  })
+
+  test('two at once do not take each other’s things', async () => {
+    const only = ['--json', '--only', '^(cgroup1|tracefs|cgroup2/(mkdir|rmdir|removed-while-open))/']
+    for (const ran of await Promise.all([probe(...only), probe(...only)])) {
+      const report = parse(ran)
+      // Instances of tracing are in one directory: watchers there hear of the other's.
+      expect(report.rows.filter(({ seen }) => /^(failed|the change): (?!EPERM)/.test(seen ?? ''))).toEqual([])
+      expect(report.leftBehind).toEqual([])
+    }
+    expectNothingLeft()
+  })
+
   test('with events, as TAP and for people', async () => {
     const [tap, text] = [
       await probe('--tap', '--only', '^tmpfs/'),
@@ -137,6 +176,78 @@ describe('on this kernel', () => {
     expect(ran.stderr).toMatch(message)
     expect([ran.code, ran.stdout]).toEqual([2, ''])
   })
+})
+
+test('a plan in the environment that no supervisor made is not followed', async () => {
+  const base = join(own, 'lowerwatch-probe-abcdef')
+  const run = (plan: unknown, ...more: string[]) =>
+    runProgram(
+      'env',
+      `LOWERWATCH_PROBE_PLAN=${typeof plan === 'string' ? plan : JSON.stringify(plan)}`,
+      ...more,
+    )
+  const program = [process.execPath, daemonProgram, 'probe', '--only', '^tmpfs/mkdir/']
+  const cgroup = { reason: 'none' }
+  const refused = async (plan: unknown, why: string) => {
+    const ran = await run(plan, ...program)
+    expect(ran).toMatchObject({ code: 2, stdout: '' })
+    expect(ran.stderr).toBe(`lowerwatch: LOWERWATCH_PROBE_PLAN is not from a probe: ${why}: unset it\n`)
+  }
+  mkdirSync(base, { mode: 0o700 })
+  writeFileSync(join(base, 'kept'), '')
+  await refused('{', 'it is no plan')
+  await refused({ base }, 'it is no plan')
+  await refused({ base: join(own, 'other'), cgroup }, 'another directory')
+  await refused({ base: `${own}/lowerwatch-probe-ABCDEF`, cgroup }, 'no directory')
+  await refused({ base, cgroup: { path: cgroup2().path } }, 'another cgroup')
+  await refused({ base, cgroup }, 'no mount namespace')
+  chmodSync(base, 0o755)
+  await refused({ base, cgroup }, 'somebody else’s directory')
+  expect(readdirSync(base)).toEqual(['kept'])
+  rmSync(base, { recursive: true })
+})
+
+test('a loop device that somebody looks at is removed when they are done', async ({ skip }) => {
+  skip(inUserNamespace || !existsSync('/dev/loop-control'), 'loop devices take root of the machine')
+  const number = 950 + (process.pid % 40)
+  skip(existsSync(`/sys/block/loop${number}`), `loop${number} is somebody’s`)
+  experiments.loopDevice(number, true)
+  cleanup.defer('loop', () => {
+    if (existsSync(`/sys/block/loop${number}`)) experiments.loopDevice(number, false)
+  })
+  // devtmpfs may be mounted nowhere: a node of its own.
+  const node = join(own, 'loop')
+  const device = readFileSync(`/sys/block/loop${number}/dev`, 'latin1').trim().split(':')
+  const made = await runProgram('mknod', node, 'b', ...device)
+  skip(made.code !== 0, `no device node can be made: ${made.stderr.trim()}`)
+  const held = openSync(node, 'r')
+  let closed = false
+  try {
+    expect(() => experiments.loopDevice(number, false)).toThrow('EBUSY')
+    const removed = removeLoop(number)
+    closeSync(held)
+    closed = true
+    await removed
+  } finally {
+    if (!closed) closeSync(held)
+  }
+  expect(existsSync(`/sys/block/loop${number}`)).toBe(false)
+})
+
+test('a directory is not cleared while something is mounted in it', async () => {
+  const base = join(own, 'lowerwatch-probe-abcdef')
+  const point = join(base, 'own')
+  mkdirSync(point, { recursive: true })
+  cleanup.defer('mount', async () => void (await runProgram('umount', '--lazy', point)))
+  await runProgram('mount', '-t', 'tmpfs', 'none', point)
+  writeFileSync(join(point, 'kept'), '')
+  await expect(undo({ base, cgroup: { reason: 'none' } })).rejects.toThrow(
+    `${base} is left behind: mounted: ${point}`,
+  )
+  expect(readdirSync(point)).toEqual(['kept'])
+  await runProgram('umount', point)
+  await undo({ base, cgroup: { reason: 'none' } })
+  expectNothingLeft()
 })
 
 test('in `unshare -UrmC`, started by nobody in particular', async ({ skip }) => {

@@ -604,6 +604,18 @@ def file_replaced_while_it_is_copied_up(b):
     same(stat.S_IMODE(os.stat(b.m + "/f").st_mode), 0o600 if copied else 0o644)
 
 
+def wait_until_stuck(pid):
+    """A process that does not get stuck must not hold up the test for ever: it is why the row fails."""
+    for _ in range(2000):
+        state = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]
+        if state == "D":
+            return
+        if state == "Z":
+            break
+        time.sleep(0.01)
+    raise AssertionError(f"does not wait: state {state}")
+
+
 @case()
 def dir_renamed_in_lower_while_it_is_copied_up(b):
     """Copy up waits for a frozen upper, and lookup of the new name for that."""
@@ -620,13 +632,14 @@ def dir_renamed_in_lower_while_it_is_copied_up(b):
     subprocess.run(["mkfs.ext4", "-q", img], check=True)
     subprocess.run(["losetup", "/dev/loop2", img], check=True)
 
-    def started(func):
+    pids = []
+
+    def start(func):
         pid = os.fork()
         if pid == 0:
             os._exit(err_of(func))
-        while "D" not in open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]:
-            time.sleep(0.01)
-        return pid
+        pids.append(pid)
+        wait_until_stuck(pid)
 
     try:
         os.mkdir(up)
@@ -643,12 +656,11 @@ def dir_renamed_in_lower_while_it_is_copied_up(b):
         same(ls(b.m + "/p/old"), ["f"])
         same(exists(b.m + "/q/new"), False)
         subprocess.run(["fsfreeze", "-f", up], check=True)
-        pids = []
         try:
-            pids.append(started(lambda: os.chmod(b.m + "/p/old", 0o700)))
+            start(lambda: os.chmod(b.m + "/p/old", 0o700))
             os.rename(b.l + "/p/old", b.l + "/q/new")
             b.changed("q", "p")
-            pids.append(started(lambda: os.stat(b.m + "/q/new")))
+            start(lambda: os.stat(b.m + "/q/new"))
         finally:
             subprocess.run(["fsfreeze", "-u", up], check=True)
             ends = [os.waitpid(pid, 0)[1] for pid in pids]
@@ -1514,10 +1526,9 @@ def stuck_user_keeps_a_bounded_number_of_stacks(b):
                 os.chmod(b.m + "/stuck", 0o700)
             finally:
                 os._exit(0)
-        while "D" not in open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0]:
-            time.sleep(0.01)
         stale = cycles = 0
         try:
+            wait_until_stuck(pid)
             while stale < 3 and cycles < 3000:
                 cycles += 1
                 for op in (os.mkdir, os.rmdir):

@@ -2,6 +2,7 @@
 
 /** Devices that appear and go: nodes that the kernel makes in sysfs and debugfs. */
 import { existsSync, mkdirSync } from 'node:fs'
+import { removeLoop } from '../loop.js'
 import { mountFor } from '../namespaces.js'
 import { experiments } from '../native.js'
 import { addDevice, isMounted, ownSysfs, removeDevice, renameDevice } from '../network.js'
@@ -88,16 +89,18 @@ function loopScenes(fs: 'sysfs' | 'debugfs', open: (context: Context) => string)
     prepare: (context) => {
       const directory = open(context)
       const number = loopNumber(context)
-      const change = (wanted: boolean) => experiments.loopDevice(number, wanted)
-      context.remember(`loop ${number}`)
-      context.defer(() => {
-        if (existsSync(`/sys/block/loop${number}`)) change(false)
-      })
-      if (!add) change(true)
+      const make = () => {
+        context.remember(`loop ${number}`)
+        experiments.loopDevice(number, true)
+        context.defer(async () => {
+          if (existsSync(`/sys/block/loop${number}`)) await removeLoop(number)
+        })
+      }
+      if (!add) make()
       const object = `${directory}/loop${number}`
       if (!add && !existsSync(object)) throw new Skip('loop devices do not show here')
       const target = add ? { directory } : { directory, object }
-      return { target, change: () => change(add), names: () => [`loop${number}`] }
+      return { target, change: add ? make : () => removeLoop(number), names: () => [`loop${number}`] }
     },
   }))
 }

@@ -2,7 +2,8 @@
 
 /** mkdir, rmdir and rename by a user on pseudo file systems, and on tmpfs as the control. */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmdirSync } from 'node:fs'
-import { mountFor } from '../namespaces.js'
+import { mountFor, mountOptions } from '../namespaces.js'
+import { probePrefix } from '../plan.js'
 import type { Scene } from '../scene.js'
 import { type Context, Skip } from '../types.js'
 
@@ -21,18 +22,20 @@ interface Kind {
 function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
   const directoryOf = (context: Context, made: string) => {
     const given = options(context)
-    const root = mountFor(context, fs === 'cgroup1' ? 'cgroup' : fs, given)
+    const type = fs === 'cgroup1' ? 'cgroup' : fs
+    const root = mountFor(context, type, given)
     const below = inside(root)
     const directory = below === '' ? root : `${root}/${below}`
     const path = `${directory}/${made}`
-    // A hierarchy or an instance outlives its mounts.
-    context.remember(
-      `directory ${fs === 'cgroup1' ? 'cgroup' : fs} ${given.join(',') || 'rw'} ${below}/${made}`,
-    )
-    context.defer(() => {
-      for (const left of [path, `${path}-renamed`]) if (existsSync(left)) rmdirSync(left)
-    })
-    return { directory, path }
+    const make = () => {
+      // A hierarchy or an instance outlives its mounts.
+      if (fs !== 'tmpfs') context.remember(`directory ${type} ${mountOptions(type, given)} ${below}/${made}`)
+      mkdirSync(path)
+      context.defer(() => {
+        for (const left of [path, `${path}-renamed`]) if (existsSync(left)) rmdirSync(left)
+      })
+    }
+    return { directory, path, make }
   }
   const filePlace: Scene['places'] = file === '' ? [] : ['file']
   const target = (directory: string, path: string) => ({
@@ -48,8 +51,8 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
       places: ['directory'],
       prepare: (context) => {
         const name = context.name('lwp')
-        const { directory, path } = directoryOf(context, name)
-        return { target: { directory }, change: () => mkdirSync(path), names: () => [name] }
+        const { directory, make } = directoryOf(context, name)
+        return { target: { directory }, change: make, names: () => [name] }
       },
     },
     {
@@ -58,8 +61,8 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
       did: `a user removes ${what}`,
       places: ['directory', 'object', ...filePlace],
       prepare: (context) => {
-        const { directory, path } = directoryOf(context, context.name('lwp'))
-        mkdirSync(path)
+        const { directory, path, make } = directoryOf(context, context.name('lwp'))
+        make()
         return { target: target(directory, path), change: () => rmdirSync(path) }
       },
     },
@@ -70,8 +73,8 @@ function userScenes({ fs, what, file, options, inside }: Kind): Scene[] {
       places: ['directory', 'object'],
       special: ['rename'],
       prepare: (context) => {
-        const { directory, path } = directoryOf(context, context.name('lwp'))
-        mkdirSync(path)
+        const { directory, path, make } = directoryOf(context, context.name('lwp'))
+        make()
         return { target: { directory, object: path }, change: () => renameSync(path, `${path}-renamed`) }
       },
     },
@@ -89,7 +92,7 @@ const kinds: Kind[] = [
     what: 'a cgroup',
     file: 'cgroup.procs',
     // A hierarchy of its own, without controllers: those of the machine are not touched.
-    options: (context) => ['none', `name=lowerwatch-probe-${process.pid}-${context.name('')}`],
+    options: (context) => ['none', `name=${context.name(probePrefix)}`],
     inside: () => '',
   },
   {

@@ -2,9 +2,11 @@
 import { type ByteString, join } from '../../../src/bytes.js'
 import { decodeOrigin } from '../../../src/coherence/overlay-handle.js'
 import { type FileHandle, type Handle, type Lane, native } from '../../../src/native.js'
+import { requiredOptions } from '../fixture/lowers.js'
 import type { Overlay } from '../fixture/overlay.js'
 
 const directoryType = 4
+const originXattr = requiredOptions.includes('userxattr') ? 'user.overlay.origin' : 'trusted.overlay.origin'
 
 /**
  * Paths that overlayfs gets wrong on a fresh mount, too: a lower file that was copied up and is then renamed (or
@@ -20,7 +22,7 @@ export async function sharesCopiedUpInode(overlay: Overlay, path: ByteString): P
     roots.push(upper)
     const origins = new Map<ByteString, { file: ByteString; origin: FileHandle }>()
     for (const file of await filesBelow(lane, upper, '')) {
-      const value = await native.getXattr(lane, upper, file, 'trusted.overlay.origin')
+      const value = await native.getXattr(lane, upper, file, originXattr)
       const origin = value === null ? null : decodeOrigin(value)
       if (origin !== null) origins.set(origin.real.bytes, { file, origin: origin.real })
     }

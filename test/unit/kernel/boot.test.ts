@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { describe, expect, it } from 'vitest'
-import { parseSources } from '../../../src/kernel/fetch.js'
+import { parseSources } from '../../../src/kernel/apt.js'
 import { initScript, parseResult, quote } from '../../../src/kernel/init-script.js'
 import { duration, Progress } from '../../../src/kernel/progress.js'
 

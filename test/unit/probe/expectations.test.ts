@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { expectation, loadTable } from '../../../src/probe/expectations.js'
 import { allExperiments } from '../../../src/probe/experiments.js'
 import type { FeatureId } from '../../../src/probe/features.js'
+import { isAsExpected } from '../../../src/probe/run.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'lowerwatch-'))
 afterAll(() => rmSync(directory, { recursive: true }))
@@ -59,4 +60,16 @@ describe('the expectation table', () => {
   it('says which file is missing', () => {
     expect(() => loadTable('/none.json')).toThrow('/none.json: no such file')
   })
+})
+
+describe('a row that no run has shown', () => {
+  it.each([
+    ['CREATE', true],
+    ['nothing', true],
+    ['refused: ENODEV', false],
+    ['failed: EIO', false],
+  ])('%s', (seen, ok) => expect(isAsExpected(seen, 'unmeasured')).toBe(ok))
+
+  it('is none where the table knows the refusal', () =>
+    expect(isAsExpected('refused: EINVAL', 'refused: EINVAL')).toBe(true))
 })
