@@ -732,11 +732,39 @@ def listing_after_an_error_that_came_from_elsewhere(b):
     # The listing is in the cache as long as somebody has it
     held = b.open(b.m + "/d")
     for _ in range(2):
-        err_of(fdls, held)
+        same(fdls(held), ["f"])
+    same(ls(b.m + "/d"), ["f"])
     os.rename(b.l + "/g", b.l + "/f")
     b.changed("")
     same(read(b.m + "/d/f"), "low")
     same(ls(b.m + "/d"), ["f"])
+
+
+@case(lowers=2, options="metacopy=on,redirect_dir=on")
+def listing_with_xwhiteouts_after_an_error_that_came_from_elsewhere(b):
+    """Entries of a directory with xwhiteouts are looked up for each listing."""
+    upper, lower = b.lowers
+    os.mkdir(upper + "/d")
+    os.mkdir(lower + "/d")
+    write(upper + "/d/f", "...")
+    os.setxattr(upper + "/d/f", "trusted.overlay.metacopy", b"")
+    write(upper + "/d/gone")
+    os.setxattr(upper + "/d/gone", "trusted.overlay.whiteout", b"y")
+    for d in ("", "/d"):
+        os.setxattr(upper + d, "trusted.overlay.opaque", b"x")
+    write(lower + "/d/gone", "low")
+    write(lower + "/d/other", "low")
+    b.mount()
+    same(err_of(os.stat, b.m + "/d/f"), errno.EIO)
+    held = b.open(b.m + "/d")
+    for _ in range(2):
+        same(fdls(held), ["f", "other"])
+    same(ls(b.m + "/d"), ["f", "other"])
+    write(lower + "/d/f", "low")
+    b.changed("d")
+    same(read(b.m + "/d/f"), "low")
+    same(fdls(held), ["f", "other"])
+    same(ls(b.m + "/d"), ["f", "other"])
 
 
 @case(options="redirect_dir=on")
