@@ -42,7 +42,7 @@ export async function examine(
     stale: [],
     cachedDirectories: new Map(),
     changedDirectories: [],
-    movedDirectories: movedDirectories(changes),
+    movedDirectories: movedTo(changes, Kind.directory),
     unknownReason: changes.dirtyReason,
   }
   if (overlay.unmappable !== '') result.unknownReason ||= overlay.unmappable
@@ -90,11 +90,12 @@ export async function examine(
   return result
 }
 
-function movedDirectories(changes: LowerChanges): ByteString[] {
+/** @param type - {@link Kind.directory}, or 0 for everything else */
+export function movedTo(changes: LowerChanges, type: number): ByteString[] {
   const paths: ByteString[] = []
   for (const [directory, names] of changes.directories) {
     for (const [name, kind] of names) {
-      if (kind & Kind.directory && kind & Kind.movedTo) paths.push(join(directory, name))
+      if ((kind & Kind.directory) === type && kind & Kind.movedTo) paths.push(join(directory, name))
     }
   }
   return paths

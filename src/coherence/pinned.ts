@@ -4,19 +4,20 @@ import { type ByteString, join, split } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { type Handle, native } from '../native.js'
 import type { Holder, OpenLayer, OpenOverlay } from '../overlay/types.js'
+import { isDirectory } from './classify.js'
 import { procLink } from './holders.js'
 import { decodeOverlayHandle, type RealHandle } from './overlay-handle.js'
 
 /**
- * A directory of the overlay that a process holds, or one above it: a dentry pins its parents. Its inode is known to
- * overlayfs by the topmost lower directory (`ovl_get_inode`, fs/overlayfs/inode.c, 6.18), wherever that one is now.
+ * What a process holds of the overlay, or a directory above it: a dentry pins its parents. Its inode is known to
+ * overlayfs by the topmost lower one (`ovl_get_inode`, fs/overlayfs/inode.c, 6.18), wherever that is now.
  */
-interface PinnedDirectory {
+interface Pinned {
   /** Where it is in the overlay. */
   path: ByteString
   /** It was removed through the overlay, and its lower may be there all the same. */
   deleted: boolean
-  /** The real directory; null where the overlay has no file handles (in a user namespace; before 6.6). */
+  /** The real inode; null where the overlay has no file handles (in a user namespace; before 6.6). */
   real: RealHandle | null
   ino: bigint
   holders: Holder[]
@@ -27,10 +28,11 @@ const walkLimit = 4_096
 const directoryType = 4
 
 /**
- * Paths to which the lower of a pinned directory was renamed, with who pins it. The look-up there moves the pinned
- * dentry with the layers that it merged before, or fails with ESTALE (measured on 6.18).
+ * Paths to which the lower of what is pinned was renamed, with who pins it. The look-up of a directory there moves the
+ * pinned dentry with the layers that it merged before, or fails with ESTALE; a file there has the pinned inode, with
+ * the mode and the owner that were copied when that was looked up (measured on 6.18).
  *
- * @param renamed - Where directories of the lowers were renamed to: all that is looked at when there are no handles
+ * @param renamed - Where names of the lowers were renamed to: all that is looked at when there are no handles
  */
 export async function movedPins(
   overlay: OpenOverlay,
@@ -38,8 +40,8 @@ export async function movedPins(
   renamed: ByteString[],
 ): Promise<Map<ByteString, Holder[]>> {
   const moved = new Map<ByteString, Holder[]>()
-  const byNumber: PinnedDirectory[] = []
-  for (const pinned of await pinnedDirectories(overlay, holders)) {
+  const byNumber: Pinned[] = []
+  for (const pinned of await allPinned(overlay, holders)) {
     const now = pinned.real === null ? null : await whereNow(overlay, pinned.real)
     if (now === null) byNumber.push(pinned)
     else for (const path of now) if (path !== pinned.path || pinned.deleted) add(moved, path, pinned.holders)
@@ -54,26 +56,33 @@ function add(to: Map<ByteString, Holder[]>, path: ByteString, holders: Holder[])
   to.set(path, [...new Set([...(to.get(path) ?? []), ...holders])])
 }
 
-async function pinnedDirectories(overlay: OpenOverlay, holders: Holder[]): Promise<PinnedDirectory[]> {
-  const known = new Map<string, PinnedDirectory>()
+async function allPinned(overlay: OpenOverlay, holders: Holder[]): Promise<Pinned[]> {
+  const known = new Map<string, Pinned>()
+  const keep = (one: Found, path: ByteString, deleted: boolean, holder: Holder) => {
+    const key = `${one.ino} ${path} ${deleted}`
+    const before = known.get(key)
+    if (before === undefined) known.set(key, { ...one, path, deleted, holders: [holder] })
+    else before.holders.push(holder)
+  }
   for (const holder of holders) {
+    if (!holder.directory) {
+      const one = await (holder.deleted ? byLink(overlay, procLink(holder)) : byName(overlay, holder.path))
+      if (one !== null) keep(one, holder.path, holder.deleted, holder)
+    }
     // What is above a file can only be reached by name: the dentries are pinned, so this looks nothing up anew.
     let path = holder.directory ? holder.path : split(holder.path).directory
     let { deleted } = holder
     for (let link = procLink(holder); path !== ''; link += '/..', path = split(path).directory) {
       const one = await (holder.directory ? byLink(overlay, link) : byName(overlay, path))
       if (one === null) break
-      const key = `${one.ino} ${path} ${deleted}`
-      const before = known.get(key)
-      if (before === undefined) known.set(key, { ...one, path, deleted, holders: [holder] })
-      else before.holders.push(holder)
+      keep(one, path, deleted, holder)
       deleted = false
     }
   }
   return [...known.values()]
 }
 
-type Found = Pick<PinnedDirectory, 'real' | 'ino'>
+type Found = Pick<Pinned, 'real' | 'ino'>
 
 async function byLink(overlay: OpenOverlay, link: string): Promise<Found | null> {
   // Above the root of a bind mount another file system may follow, whose server may not answer.
@@ -94,6 +103,7 @@ async function byLink(overlay: OpenOverlay, link: string): Promise<Found | null>
   }
 }
 
+/** A file shows the device of its layer where the layers are on several file systems (`ovl_map_dev_ino`, 6.18). */
 async function byName(overlay: OpenOverlay, path: ByteString): Promise<Found | null> {
   return describe(overlay, overlay.root, path)
 }
@@ -101,7 +111,8 @@ async function byName(overlay: OpenOverlay, path: ByteString): Promise<Found | n
 async function describe(overlay: OpenOverlay, root: Handle, path: ByteString): Promise<Found | null> {
   try {
     const stat = await native.statAt(overlay.lane, root, path)
-    if (stat === null || `${stat.devMajor}:${stat.devMinor}` !== overlay.description.device) return null
+    if (stat === null) return null
+    if (isDirectory(stat) && `${stat.devMajor}:${stat.devMinor}` !== overlay.description.device) return null
     const handle = await native.handleAt(overlay.lane, root, path, { fid: true }).catch((error) => {
       if (isSyscallError(error)) return null
       throw error
@@ -152,7 +163,7 @@ async function pathIn(layer: OpenLayer, handle: Handle): Promise<ByteString | nu
  */
 async function findByNumber(
   overlay: OpenOverlay,
-  pinned: PinnedDirectory[],
+  pinned: Pinned[],
   renamed: ByteString[],
 ): Promise<Map<ByteString, Holder[]>> {
   const oneFileSystem = new Set(overlay.layers.map((layer) => layer.device)).size === 1

@@ -2,7 +2,7 @@
 import { type ByteString, join, split } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { Cached, native } from '../native.js'
-import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
+import type { OpenOverlay, StaleEntry, StaleKind } from '../overlay/types.js'
 import { isDirectory } from './classify.js'
 import { Comparison, comparePath, unique } from './compare.js'
 import { type StaleName, stillCached } from './examine.js'
@@ -10,6 +10,9 @@ import type { Oracle } from './oracle.js'
 
 /** A program that opens the file again and again pins it most of the time, but not at every moment. */
 const transientPins = 4
+
+/** Below such a one all is wrong, and it is what to name. */
+const wholes = new Set<StaleKind>(['negative', 'ghost', 'replaced', 'unmerged'])
 
 /**
  * What of these names is stale even after a refresh. A name that is cached now has either been looked up anew,
@@ -54,11 +57,13 @@ export async function compareAll(
   for (const path of new Set(paths)) {
     const own = await comparePath(overlay, fresh, path, comparison)
     entries.push(...own)
-    if (own.length > 0 || !(await isCachedDirectory(overlay, path))) continue
+    // A listing that is wrong, or a name in it, says nothing of what else is below.
+    const wrong = own.some((entry) => entry.path === path && wholes.has(entry.kind))
+    if (wrong || !(await isCachedDirectory(overlay, path))) continue
     if (depth === 'all') entries.push(...(await comparison.below(path)))
     else entries.push(...(await comparison.directory(path, [])).entries)
   }
-  return entries
+  return unique(entries)
 }
 
 /**

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { type ByteString, display, join, split } from '../bytes.js'
-import { type Examination, examine } from '../coherence/examine.js'
+import { type Examination, examine, movedTo, type StaleName } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
 import type { StaleListing } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
@@ -224,22 +224,27 @@ export class OverlayController implements ChangeSink {
     const { suspects } = this.unresolved
     this.held.addLookups(touchedBy(changes, [...suspects.paths(), ...this.held.moved.keys()]))
     this.held.addLookups(this.places.touchedBy(changes))
-    await this.verify(found, changed, changes.renames)
+    await this.verify(found, changed, changes)
     await this.applyVanish()
   }
 
   /** What a refresh did not cure: pinned dentries at once, what is held otherwise as soon as its budget allows. */
-  private async verify(found: Examination, changed: ByteString[] | null, renames: Rename[]): Promise<void> {
+  private async verify(
+    found: Examination,
+    changed: ByteString[] | null,
+    changes: LowerChanges,
+  ): Promise<void> {
     // The kernel verifies what is held as well, once it is told.
     if (!this.refresher.byInvalidation) this.held.add(found)
     const names = found.stale.map((entry) => join(entry.directory, entry.name))
     const again = () => this.refresher.forget(changed)
     const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
     this.unresolved.suspects.add(cached)
+    if (hasMovedFile(found, cached)) this.held.addMovedFiles(movedTo(changes, 0))
     this.openRenames = await this.places.follow(
-      [...this.openRenames, ...renames],
+      [...this.openRenames, ...changes.renames],
       new Set(this.unresolved.suspects.paths()),
-      renames,
+      changes.renames,
     )
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
     if (this.lookIsDue && !this.closed) await this.look()
@@ -366,4 +371,12 @@ export class OverlayController implements ChangeSink {
     this.said.add(message)
     this.events.log(level, message)
   }
+}
+
+/** A file that is held still was renamed below. */
+function hasMovedFile({ stale }: Examination, cached: ByteString[]): boolean {
+  if (cached.length === 0) return false
+  const held = new Set(cached)
+  const moved = ({ change }: StaleName) => (change & (Kind.movedFrom | Kind.directory)) === Kind.movedFrom
+  return stale.some((name) => moved(name) && held.has(join(name.directory, name.name)))
 }

@@ -23,7 +23,7 @@ export interface Look {
   holders: Holder[] | null
 }
 
-/** Where directories were renamed to, as many as are looked at one by one. */
+/** Where names were renamed to, as many as are looked at one by one. */
 const renamedLimit = 4_096
 
 /**
@@ -74,6 +74,12 @@ export class HeldLooks {
   }
 
   addEverything(): void {
+    this.everything = true
+  }
+
+  /** Files came to these paths, and one that is held may be among them: its inode answers there too. */
+  addMovedFiles(paths: ByteString[]): void {
+    this.addRenamed(paths)
     this.everything = true
   }
 
