@@ -732,11 +732,39 @@ def listing_after_an_error_that_came_from_elsewhere(b):
     # The listing is in the cache as long as somebody has it
     held = b.open(b.m + "/d")
     for _ in range(2):
-        err_of(fdls, held)
+        same(fdls(held), ["f"])
+    same(ls(b.m + "/d"), ["f"])
     os.rename(b.l + "/g", b.l + "/f")
     b.changed("")
     same(read(b.m + "/d/f"), "low")
     same(ls(b.m + "/d"), ["f"])
+
+
+@case(lowers=2, options="metacopy=on,redirect_dir=on")
+def listing_with_xwhiteouts_after_an_error_that_came_from_elsewhere(b):
+    """Entries of a directory with xwhiteouts are looked up for each listing."""
+    upper, lower = b.lowers
+    os.mkdir(upper + "/d")
+    os.mkdir(lower + "/d")
+    write(upper + "/d/f", "...")
+    os.setxattr(upper + "/d/f", "trusted.overlay.metacopy", b"")
+    write(upper + "/d/gone")
+    os.setxattr(upper + "/d/gone", "trusted.overlay.whiteout", b"y")
+    for d in ("", "/d"):
+        os.setxattr(upper + d, "trusted.overlay.opaque", b"x")
+    write(lower + "/d/gone", "low")
+    write(lower + "/d/other", "low")
+    b.mount()
+    same(err_of(os.stat, b.m + "/d/f"), errno.EIO)
+    held = b.open(b.m + "/d")
+    for _ in range(2):
+        same(fdls(held), ["f", "other"])
+    same(ls(b.m + "/d"), ["f", "other"])
+    write(lower + "/d/f", "low")
+    b.changed("d")
+    same(read(b.m + "/d/f"), "low")
+    same(fdls(held), ["f", "other"])
+    same(ls(b.m + "/d"), ["f", "other"])
 
 
 @case(options="redirect_dir=on")
@@ -932,6 +960,25 @@ def old_name_of_a_file_that_was_copied_up_by_its_new_one(b):
         f.write("+up")
     same(exists(b.m + "/f"), False)
     same(ls(b.m), ["g"])
+    same(read(b.m + "/g"), "low+up")
+
+
+@case()
+def old_name_that_is_linked_again_to_a_file_that_was_copied_up_by_its_new_one(b):
+    """Copied up when it had one name, it has no index: the old name is a file of its own, as for a new mount."""
+    write(b.l + "/f", "low")
+    b.mount()
+    same(read(b.m + "/f"), "low")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    with open(b.m + "/g", "a") as f:
+        f.write("+up")
+    os.link(b.l + "/g", b.l + "/f")
+    b.changed("")
+    same(read(b.m + "/f"), "low")
+    with open(b.m + "/f", "a") as f:
+        f.write("+other")
+    same(read(b.m + "/f"), "low+other")
     same(read(b.m + "/g"), "low+up")
 
 
