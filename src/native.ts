@@ -180,7 +180,7 @@ export interface Mounts {
   /**
    * fspick(2) and FSCONFIG_CMD_RECONFIGURE without changing an option: shrinks the dentry cache of that one
    * superblock. `readOnly` must say whether the overlay has no upper (else the kernel answers EROFS).
-   * Returns nanoseconds of CPU time.
+   * Returns nanoseconds spent.
    */
   reconfigure(lane: Lane, overlay: Handle, options: { readOnly: boolean }): Promise<number>
   /**

@@ -16,10 +16,9 @@
 namespace lowerwatch {
 namespace {
 
-// What refreshing takes from others. Time in which the thread was not running says nothing of that.
-int64_t ThreadCpu() {
+int64_t Monotonic() {
   timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  clock_gettime(CLOCK_MONOTONIC, &now);
   return now.tv_sec * 1'000'000'000 + now.tv_nsec;
 }
 
@@ -27,7 +26,7 @@ int64_t ThreadCpu() {
 
 // fspick(2), Linux 5.2. Unlike MS_REMOUNT it starts from the superblock's own flags and touches no mount flag.
 int64_t Reconfigure(int overlay, bool readOnly, SysError& error) {
-  int64_t started = ThreadCpu();
+  int64_t started = Monotonic();
   unsigned flags = FSPICK_CLOEXEC | FSPICK_NO_AUTOMOUNT | FSPICK_EMPTY_PATH;
   Fd context(static_cast<int>(syscall(SYS_fspick, overlay, "", flags)));
   if (context.get() < 0) {
@@ -37,7 +36,7 @@ int64_t Reconfigure(int overlay, bool readOnly, SysError& error) {
   // An overlay without an upper refuses to become writable, which is what a reconfiguration without "ro" asks for.
   if (readOnly && FsConfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0, error) != 0) return 0;
   FsConfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0, error);
-  return ThreadCpu() - started;
+  return Monotonic() - started;
 }
 
 namespace {

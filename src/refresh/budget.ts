@@ -4,7 +4,7 @@
 const burstMs = 20
 
 /**
- * Keeps the CPU time spent refreshing one overlay below a share of wall time. The first refresh after quiet is
+ * Keeps the time spent refreshing one overlay below a share of wall time. The first refresh after quiet is
  * served at once; what comes too fast waits, and merges while it waits.
  */
 export class Budget {

@@ -2,7 +2,7 @@
 
 /** What the administrator allows for one overlay. */
 export interface RefreshPolicy {
-  /** CPU time that may be spent refreshing, as a share of wall time, 0.001 to 1. */
+  /** Share of wall time that may be spent refreshing, 0.001 to 1. */
   refreshShare: number
   /** What happens to the upper's copy of a directory that vanished from its lower. */
   onVanish: 'keep' | 'archive' | 'prune'

@@ -7,7 +7,7 @@ import type { OpenOverlay } from '../overlay/types.js'
  * Rung "remount": FSCONFIG_CMD_RECONFIGURE without a single option, which drops every unpinned dentry of that
  * one overlay (fs/super.c, reconfigure_super: shrink_dcache_sb) and changes nothing else.
  *
- * @returns nanoseconds of CPU time
+ * @returns nanoseconds spent in the kernel
  * @throws SyscallError, for example EPERM without CAP_SYS_ADMIN over the mount's user namespace
  */
 export async function remount(overlay: OpenOverlay): Promise<number> {
