@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+
+import { execFileSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { readFile, rename, rm } from 'node:fs/promises'
+import { Archive } from '../../src/kernel/apt.js'
+import { cacheRoot, ensureDirectory, readRecord, writeRecord } from '../../src/kernel/cache.js'
+import { withLock } from '../../src/kernel/lock.js'
+import { output } from '../../src/kernel/tools.js'
+
+/** A kernel of the distribution with its modules, unpacked. */
+export interface Image {
+  release: string
+  packageVersion: string
+  kernel: string
+  /** Has `lib/modules/RELEASE`. */
+  root: string
+}
+
+/** Takes the package of a kernel from the mirror and unpacks it into the cache, where it stays. Nothing is installed. */
+export async function obtainImage(release: string, cache = cacheRoot()): Promise<Image> {
+  const entry = `${cache}/image/${release}`
+  await ensureDirectory(`${cache}/image`)
+  return withLock(
+    `${entry}.lock`,
+    () => {},
+    async () => {
+      const known = await readRecord<{ packageVersion: string }>(entry)
+      return known ? imageAt(release, entry, known.packageVersion) : fetchImage(release, entry, cache)
+    },
+  )
+}
+
+async function fetchImage(release: string, entry: string, cache: string): Promise<Image> {
+  const note = (line: string) => void process.stderr.write(`${line}\n`)
+  const archive = await Archive.open(cache, note)
+  const name = `linux-image-${release}`
+  const [packageVersion] = await archive.versionsOf(name)
+  if (packageVersion === undefined) throw new Error(`the mirror has no ${name}`)
+  const work = await ensureDirectory(`${cache}/image/.unpack-${process.pid}`)
+  try {
+    note(`downloading ${name} ${packageVersion}`)
+    const deb = await archive.download(name, packageVersion, work)
+    await output('dpkg-deb', ['-x', deb, `${work}/tree`])
+    // The package leaves it to its installation.
+    await output('depmod', ['-b', `${work}/tree`, release])
+    await rm(entry, { recursive: true, force: true })
+    await rename(`${work}/tree`, entry)
+    await writeRecord(entry, { packageVersion })
+  } finally {
+    await rm(work, { recursive: true, force: true })
+  }
+  return imageAt(release, entry, packageVersion)
+}
+
+const imageAt = (release: string, root: string, packageVersion: string): Image => ({
+  release,
+  packageVersion,
+  kernel: `${root}/boot/vmlinuz-${release}`,
+  root,
+})
+
+/** Files of `lib/modules/RELEASE` that modprobe reads for these modules, relative to the root. */
+export async function filesOfModules(
+  { release, root }: Pick<Image, 'release' | 'root'>,
+  names: string[],
+): Promise<string[]> {
+  const folder = `lib/modules/${release}`
+  const files = new Set(
+    ['dep.bin', 'alias.bin', 'symbols.bin', 'builtin.bin', 'builtin.alias.bin', 'builtin.modinfo', 'softdep']
+      .map((end) => `${folder}/modules.${end}`)
+      .concat(`${folder}/modules.dep`),
+  )
+  const dependencies = await readFile(`${root}/${folder}/modules.dep`, 'utf8')
+  for (const name of names) {
+    const line = dependencies.split('\n').find((text) => new RegExp(`(^|/)${name}\\.ko[.\\w]*:`).test(text))
+    if (line === undefined) throw new Error(`Linux ${release} has no module ${name}`)
+    for (const file of line.replace(':', '').split(' ')) if (file !== '') files.add(`${folder}/${file}`)
+  }
+  return [...files].filter((file) => existsSync(`${root}/${file}`))
+}
+
+/** What modinfo(8) says of a field of a module, one line each. */
+export function modinfo(module: string, field: string): string[] {
+  return execFileSync('modinfo', ['-F', field, module], { encoding: 'latin1' }).trim().split('\n')
+}
