@@ -13,11 +13,14 @@ const packages: Record<string, string> = {
   bc: 'bc',
   bison: 'bison',
   cp: 'coreutils',
+  depmod: 'kmod',
   'dpkg-deb': 'dpkg',
   flex: 'flex',
   gcc: 'gcc',
   halt: 'systemd-sysv',
   make: 'make',
+  modprobe: 'kmod',
+  rmmod: 'kmod',
   strip: 'binutils',
   setpriv: 'util-linux',
   tar: 'tar',
@@ -35,7 +38,8 @@ export async function requireTools(...names: string[]): Promise<void> {
   })
 }
 
-async function onPath(name: string): Promise<boolean> {
+/** Whether a program is there, in the directories of root too. */
+export async function onPath(name: string): Promise<boolean> {
   // halt and friends are in sbin, which is not on everybody's path.
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
   for (const directory of directories) {
