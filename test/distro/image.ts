@@ -11,7 +11,6 @@ import { output } from '../../src/kernel/tools.js'
 /** A kernel of the distribution with its modules, unpacked. */
 export interface Image {
   release: string
-  packageVersion: string
   kernel: string
   /** Has `lib/modules/RELEASE`. */
   root: string
@@ -19,46 +18,54 @@ export interface Image {
 
 /** Takes the package of a kernel from the mirror and unpacks it into the cache, where it stays. Nothing is installed. */
 export async function obtainImage(release: string, cache = cacheRoot()): Promise<Image> {
-  const entry = `${cache}/image/${release}`
-  await ensureDirectory(`${cache}/image`)
+  // The package leaves it to its installation.
+  const ready = (root: string) => output('depmod', ['-b', root, release])
+  const { root } = await obtainPackage(`linux-image-${release}`, ready, cache)
+  return { release, kernel: `${root}/boot/vmlinuz-${release}`, root }
+}
+
+/** A package from the mirror, unpacked in the cache. */
+export async function obtainPackage(
+  name: string,
+  ready: (root: string) => Promise<unknown> = async () => {},
+  cache = cacheRoot(),
+): Promise<{ root: string; version: string }> {
+  const root = `${cache}/package/${name}`
+  await ensureDirectory(`${cache}/package`)
   return withLock(
-    `${entry}.lock`,
+    `${root}.lock`,
     () => {},
     async () => {
-      const known = await readRecord<{ packageVersion: string }>(entry)
-      return known ? imageAt(release, entry, known.packageVersion) : fetchImage(release, entry, cache)
+      const known = await readRecord<{ version: string }>(root)
+      return { root, version: known?.version ?? (await fetchPackage(name, root, ready, cache)) }
     },
   )
 }
 
-async function fetchImage(release: string, entry: string, cache: string): Promise<Image> {
+async function fetchPackage(
+  name: string,
+  root: string,
+  ready: (root: string) => Promise<unknown>,
+  cache: string,
+): Promise<string> {
   const note = (line: string) => void process.stderr.write(`${line}\n`)
   const archive = await Archive.open(cache, note)
-  const name = `linux-image-${release}`
-  const [packageVersion] = await archive.versionsOf(name)
-  if (packageVersion === undefined) throw new Error(`the mirror has no ${name}`)
-  const work = await ensureDirectory(`${cache}/image/.unpack-${process.pid}`)
+  const [version] = await archive.versionsOf(name)
+  if (version === undefined) throw new Error(`the mirror has no ${name}`)
+  const work = await ensureDirectory(`${cache}/package/.unpack-${process.pid}-${name}`)
   try {
-    note(`downloading ${name} ${packageVersion}`)
-    const deb = await archive.download(name, packageVersion, work)
+    note(`downloading ${name} ${version}`)
+    const deb = await archive.download(name, version, work)
     await output('dpkg-deb', ['-x', deb, `${work}/tree`])
-    // The package leaves it to its installation.
-    await output('depmod', ['-b', `${work}/tree`, release])
-    await rm(entry, { recursive: true, force: true })
-    await rename(`${work}/tree`, entry)
-    await writeRecord(entry, { packageVersion })
+    await ready(`${work}/tree`)
+    await rm(root, { recursive: true, force: true })
+    await rename(`${work}/tree`, root)
+    await writeRecord(root, { version })
+    return version
   } finally {
     await rm(work, { recursive: true, force: true })
   }
-  return imageAt(release, entry, packageVersion)
 }
-
-const imageAt = (release: string, root: string, packageVersion: string): Image => ({
-  release,
-  packageVersion,
-  kernel: `${root}/boot/vmlinuz-${release}`,
-  root,
-})
 
 /** Files of `lib/modules/RELEASE` that modprobe reads for these modules, relative to the root. */
 export async function filesOfModules(

@@ -9,7 +9,7 @@ import { output, requireRoot, requireTools } from '../tools.js'
 import { recheck, refuse } from './build.js'
 import { describeCheck, type ModuleOptions, type Obtained, obtainFor } from './commands.js'
 import { dkmsInstall, dkmsRemove, hasDkms, hooks, hookTexts } from './dkms.js'
-import { type Exchange, exchangeModule } from './loaded.js'
+import { type Exchange, exchangeModule, loadedModule } from './loaded.js'
 import { planSignature, type SigningKey, signModule } from './sign.js'
 import { type Installed, type Method, sha256, Target } from './target.js'
 import { describeUse } from './users.js'
@@ -73,21 +73,27 @@ export async function installModule(options: InstallOptions): Promise<InstallRes
   }
 }
 
-/** Takes the module away: the one that came with the kernel is used again. Null when there is nothing to take away. */
-export async function removeModule(
-  options: InstallOptions,
-): Promise<(Installed & { stock: string | null; running: Exchange | null }) | null> {
+/** What "remove" did. */
+export interface RemoveResult {
+  /** Null when nothing was installed. */
+  removed: Installed | null
+  /** What modprobe takes now; null when the kernel has no overlayfs of its own. */
+  stock: string | null
+  running: Exchange | null
+}
+
+/**
+ * Takes the module away: the one that came with the kernel is used again. What is loaded is exchanged, also when the
+ * module was taken away before and could not be.
+ */
+export async function removeModule(options: InstallOptions): Promise<RemoveResult> {
   const { target } = await open(options, 'removing a module')
-  const installed = await target.installed()
-  if (installed !== null) await uninstall(target, installed)
+  const removed = await target.installed()
+  if (removed !== null) await uninstall(target, removed)
   await removeHooks(target, options)
-  if (installed === null) return null
   const stock = await target.resolved()
-  return {
-    ...installed,
-    stock,
-    running: mayExchange(target, options) ? await exchangeModule('stock', stock) : null,
-  }
+  const exchange = mayExchange(target, options) && (await loadedModule()) === 'patched'
+  return { removed, stock, running: exchange ? await exchangeModule('stock', stock) : null }
 }
 
 function mayExchange({ own, release }: Target, { load, fromHook }: InstallOptions): boolean {
@@ -215,8 +221,8 @@ export async function install(options: InstallOptions): Promise<void> {
 export async function remove(options: InstallOptions): Promise<void> {
   const done = await removeModule(options)
   if (options.json) return say(JSON.stringify(done, null, 2))
-  if (done === null) return say('nothing is installed')
-  say(`removed ${done.module}`)
+  say(done.removed ? `removed ${done.removed.module}` : 'nothing is installed')
+  if (done.removed === null && done.running === null) return
   say(done.stock === null ? 'the kernel has no overlayfs of its own' : `modprobe takes ${done.stock}`)
   for (const line of describeExchange(done.running, 'stock', options)) say(line)
 }
