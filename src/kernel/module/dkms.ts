@@ -30,8 +30,8 @@ export const hasDkms = () => onPath('dkms')
 /**
  * What builds the module for a kernel is this program: it knows the source that belongs to it. Paths are as they are now.
  *
- * AUTOINSTALL is not set: with DKMS 3.0 a build that fails at a kernel's installation leaves the kernel's package half
- * configured. {@link hookTexts} builds instead, and a failure leaves the stock module.
+ * AUTOINSTALL is not set: a build that fails while a kernel is installed would fail the kernel's package. What
+ * {@link hookTexts} gives builds instead, and a failure leaves the stock module.
  */
 export function confText(version: string, kernels: string[]): string {
   return `# Made by lowerwatch. The patched overlayfs, for kernels that a series is for.

@@ -141,7 +141,7 @@ async function throughDkms(
   if (key && (await output('modinfo', ['-F', 'sig_id', target.at(module)])).trim() === '') {
     await dkmsRemove(target)
     throw new LowerwatchError('KERNEL', 'DKMS did not sign the module', {
-      hint: 'see /etc/dkms/framework.conf, or use --method direct',
+      hint: `it needs linux-headers-${release} installed (see /etc/dkms/framework.conf); or use --method direct`,
     })
   }
   const certificate = key?.certificate ?? null
