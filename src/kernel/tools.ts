@@ -17,6 +17,7 @@ const packages: Record<string, string> = {
   'dpkg-deb': 'dpkg',
   flex: 'flex',
   gcc: 'gcc',
+  gzip: 'gzip',
   halt: 'systemd-sysv',
   make: 'make',
   modprobe: 'kmod',
@@ -25,6 +26,7 @@ const packages: Record<string, string> = {
   setpriv: 'util-linux',
   tar: 'tar',
   xz: 'xz-utils',
+  zstd: 'zstd',
 }
 
 /** @throws LowerwatchError MISSING_TOOL that names every tool that is not there, and what to install. */

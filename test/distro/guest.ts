@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 import { execFileSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, lstatSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,11 +15,15 @@ const here = dirname(fileURLToPath(import.meta.url))
 const scripts = [
   ...['cases', 'fuse', 'lib'].map((name) => join(here, `../kernel/overlayfs_${name}.py`)),
   join(here, 'kernfs_rows.py'),
+  join(here, 'holding.py'),
 ]
 /** What the cases run, as far as this machine has it. */
 const programs = ['mkfs.ext4', 'mkfs.xfs', 'mkfs.btrfs', 'losetup', 'fsfreeze', 'unshare']
 /** Of the kernel, besides overlayfs: what the cases put layers on. */
 const modules = ['overlay', 'loop', 'xfs', 'btrfs']
+
+/** Where modprobe and the kernel look for modules: /lib is a link to usr/lib on most machines. */
+export const modulesRoot = lstatSync('/lib').isSymbolicLink() ? '/usr' : ''
 
 /** Where the guest has the modules of the kernel as packaged: for `modprobe --dirname`. */
 export const packaged = '/packaged'
@@ -56,6 +60,7 @@ export interface GuestRun extends QemuRun {
  *
  * @param trees directories with `lib/modules/RELEASE`, by the path that the guest has for them
  * @param files of this machine, by path in the guest
+ * @param add more of this machine
  */
 export async function runInGuest(
   image: Image,
@@ -63,11 +68,13 @@ export async function runInGuest(
   {
     trees = {},
     files = {},
+    add = () => {},
     append = [],
     signal,
   }: {
     trees?: Record<string, string>
     files?: Record<string, string>
+    add?: (root: Initramfs) => void
     append?: string[]
     signal?: AbortSignal
   } = {},
@@ -77,6 +84,7 @@ export async function runInGuest(
     for (const file of await filesOfModules({ release: image.release, root: from }, modules))
       root.copy(`${from}/${file}`, `${path}/${file}`)
   for (const [path, from] of Object.entries(files)) root.copy(from, path)
+  add(root)
   root.file('/steps.json', JSON.stringify(steps))
   await mkdir(`${cacheRoot()}/test`, { recursive: true })
   const work = await mkdtemp(`${cacheRoot()}/test/qemu-`)
@@ -95,6 +103,8 @@ export async function runInGuest(
 async function guestRoot(): Promise<Initramfs> {
   const root = new Initramfs()
   for (const path of ['/proc', '/sys', '/dev', '/tmp', '/run']) root.directory(path)
+  // Links on most machines; the kernel runs /sbin/modprobe.
+  for (const path of ['/bin', '/sbin', '/lib']) root.host(path)
   const init = join(here, 'init.py')
   const needed = execFileSync('python3', ['-B', join(here, 'python_files.py'), init, ...scripts], {
     encoding: 'utf8',
@@ -114,7 +124,8 @@ async function guestRoot(): Promise<Initramfs> {
   return root
 }
 
-function found(name: string): string | null {
+/** The path of a program of this machine. */
+export function found(name: string): string | null {
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
   return directories.map((directory) => `${directory}/${name}`).find((path) => existsSync(path)) ?? null
 }

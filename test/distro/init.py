@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """First process of a guest: runs the steps of /steps.json one after the other and tells the result line of each.
 
-A step is {"name", "argv"}. Lines on the first serial line are JSON: {"name", "status", "output"} for each step, then
+A step is {"name", "argv"}, with more variables in "env". Lines on the first serial line are JSON: {"name", "status", "output"} for each step, then
 {"messages"}: the kernel's, of which the caller knows what alarms. Then the machine goes off.
 """
 import ctypes
@@ -31,7 +31,7 @@ def kernel_messages():
 def run(step):
     try:
         done = subprocess.run(step["argv"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, env=os.environ)
+                              stderr=subprocess.STDOUT, env={**os.environ, **step.get("env", {})})
         status, output = done.returncode, done.stdout.decode("latin1")
     except OSError as e:
         status, output = 127, str(e)

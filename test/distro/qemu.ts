@@ -9,6 +9,8 @@ import type { Readable } from 'node:stream'
 export interface Step {
   name: string
   argv: string[]
+  /** More variables. */
+  env?: Record<string, string>
 }
 
 /** What it said, on standard output and standard error, and how it ended. */

@@ -9,7 +9,7 @@ import { ensureDirectory, readRecord, writeRecord } from '../cache.js'
 import { judge } from '../inspect.js'
 import { withLock } from '../lock.js'
 import { type Patch, patchesDirectory } from '../series.js'
-import { output } from '../tools.js'
+import { output, requireTools } from '../tools.js'
 import { isCode, Workspace } from '../workspace.js'
 import {
   type Check,
@@ -245,6 +245,7 @@ async function stockModule(release: string, root = ''): Promise<ModuleInfo | nul
     ['zst', 'zstd'],
   ] as const) {
     if (!(await bytesOf(`${path}.${suffix}`))) continue
+    await requireTools(program)
     const { execa } = await import('execa')
     const { stdout } = await execa(program, ['-dc', `${path}.${suffix}`], { encoding: 'buffer' })
     return readModule(Buffer.from(stdout), path)

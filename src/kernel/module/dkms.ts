@@ -69,7 +69,7 @@ export function hookTexts(cache: string): Map<string, string> {
   const hook = (does: string, command: string, otherwise: string) => `#!/bin/sh
 # Made by lowerwatch: ${does}. "lowerwatch kernel module remove" removes this.
 [ -n "$1" ] && [ -e "/lib/modules/$1/modules.dep" ] || exit 0
-( ${commandLine(cache)} kernel module ${command} --release "$1" --from-hook ) ||
+( ${commandLine(cache)} kernel module ${command} --release "$1" --from-hook >/dev/null ) ||
   echo "lowerwatch: ${otherwise}" >&2
 exit 0
 `
