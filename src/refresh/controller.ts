@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { type ByteString, display, join, split } from '../bytes.js'
-import { type Examination, examine, movedTo, type StaleName } from '../coherence/examine.js'
+import { type Examination, examine, movedTo } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
 import type { StaleListing } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
@@ -247,7 +247,7 @@ export class OverlayController implements ChangeSink {
     const again = () => this.refresher.forget(changed)
     const { cached, left } = await verify(this.overlay, found.stale, this.oracle, again)
     this.unresolved.suspects.add(cached)
-    if (hasMovedFile(found, cached)) this.held.addMovedFiles(movedTo(changes, 0))
+    this.followFiles(found, cached, changes)
     this.openRenames = await this.places.follow(
       [...this.openRenames, ...changes.renames],
       new Set(this.unresolved.suspects.paths()),
@@ -256,6 +256,22 @@ export class OverlayController implements ChangeSink {
     await this.conclude({ paths: new Set(names), listings: new Set() }, left)
     if (this.lookIsDue && !this.closed) await this.look()
     else this.lookLater()
+  }
+
+  /**
+   * A file that was renamed below has its inode at the new name as well, when that is looked up while somebody has it,
+   * with the mode and the owner of before: whoever holds it still, and one who held it until just now.
+   */
+  private followFiles({ stale }: Examination, cached: ByteString[], changes: LowerChanges): void {
+    const moved = stale.filter(
+      ({ change }) => (change & (Kind.movedFrom | Kind.directory)) === Kind.movedFrom,
+    )
+    if (moved.length === 0) return
+    const held = new Set(cached)
+    if (moved.some(({ directory, name }) => held.has(join(directory, name))))
+      this.held.addMovedFiles(movedTo(changes, 0))
+    else if (moved.some(({ change }) => (change & Kind.attributes) !== 0))
+      this.held.addLookups(movedTo(changes, 0))
   }
 
   private async look(): Promise<void> {
@@ -378,12 +394,4 @@ export class OverlayController implements ChangeSink {
     this.said.add(message)
     this.events.log(level, message)
   }
-}
-
-/** A file that is held still was renamed below. */
-function hasMovedFile({ stale }: Examination, cached: ByteString[]): boolean {
-  if (cached.length === 0) return false
-  const held = new Set(cached)
-  const moved = ({ change }: StaleName) => (change & (Kind.movedFrom | Kind.directory)) === Kind.movedFrom
-  return stale.some((name) => moved(name) && held.has(join(name.directory, name.name)))
 }
