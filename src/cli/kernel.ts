@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { DebugVariant, Target } from '../kernel/configs.js'
+import type { InstallOptions } from '../kernel/module/install.js'
 import type { SeriesChoice } from '../kernel/select.js'
 
 interface TreeOptions {
@@ -18,6 +19,9 @@ interface RefreshOptions extends TreeOptions {
 }
 interface ModuleOptions extends TreeOptions {
   release?: string
+}
+interface ModuleBuildOptions extends ModuleOptions {
+  output?: string
 }
 interface BuildOptions extends TreeOptions {
   target: Target
@@ -115,12 +119,31 @@ export function registerKernel(program: Command): void {
     module.command('build').description("build overlay.ko against a kernel's headers; nothing is installed"),
   )
     .option('--tree <dir>', 'kernel source, of the same point release, instead of the package')
-    .action(async (options: ModuleOptions) => (await import('../kernel/module/commands.js')).build(options))
+    .option('--output <file>', 'also copy it there')
+    .action(async (options: ModuleBuildOptions) =>
+      (await import('../kernel/module/commands.js')).build(options),
+    )
   addModuleOptions(
     module
       .command('status')
-      .description('headers, what overlayfs is in a kernel, what is loaded, what is built'),
+      .description('headers, what overlayfs is in a kernel, what is loaded, installed and built'),
   ).action(async (options: ModuleOptions) => (await import('../kernel/module/commands.js')).status(options))
+
+  addPlaceOptions(
+    module
+      .command('install')
+      .description(
+        'build it and put it before the one that came with the kernel, by DKMS if that is installed',
+      ),
+  )
+    .option('--tree <dir>', 'kernel source, of the same point release, instead of the package')
+    .addOption(new Option('--method <method>', 'how').choices(['dkms', 'direct']))
+    .option('--key <file>', "sign with this key instead of the machine's own")
+    .option('--cert <file>', 'and its certificate')
+    .action(async (options: InstallOptions) => (await import('../kernel/module/install.js')).install(options))
+  addPlaceOptions(
+    module.command('remove').description('take it away: the one that came with the kernel is used again'),
+  ).action(async (options: InstallOptions) => (await import('../kernel/module/install.js')).remove(options))
 
   kernel
     .command('test')
@@ -151,6 +174,13 @@ function addModuleOptions(command: Command): Command {
   return command
     .option('--release <release>', 'of which kernel, as uname -r says it (default: the running one)', release)
     .option('--json', 'for programs')
+}
+
+function addPlaceOptions(command: Command): Command {
+  return addModuleOptions(command)
+    .option('--root <dir>', 'on the machine whose root this is, which is not running')
+    .option('--no-load', 'leave the loaded module alone, even if nothing uses it')
+    .addOption(new Option('--from-hook').hideHelp())
 }
 
 function seriesOption(): Option {

@@ -16,7 +16,7 @@ const hidden = ['/tmp', '/run']
 export const serialLines = { stdout: '/dev/ttyS0', stderr: '/dev/ttyS1', result: '/dev/ttyS2' } as const
 
 /** Kernel messages that mean that something is broken. */
-const splats =
+export const splats =
   'WARNING:|BUG:|KASAN:|INFO: possible|INFO: task .* blocked|Oops|stack-protector|refcount_t:|UBSAN:'
 
 /**

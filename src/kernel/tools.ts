@@ -13,15 +13,20 @@ const packages: Record<string, string> = {
   bc: 'bc',
   bison: 'bison',
   cp: 'coreutils',
+  depmod: 'kmod',
   'dpkg-deb': 'dpkg',
   flex: 'flex',
   gcc: 'gcc',
+  gzip: 'gzip',
   halt: 'systemd-sysv',
   make: 'make',
+  modprobe: 'kmod',
+  rmmod: 'kmod',
   strip: 'binutils',
   setpriv: 'util-linux',
   tar: 'tar',
   xz: 'xz-utils',
+  zstd: 'zstd',
 }
 
 /** @throws LowerwatchError MISSING_TOOL that names every tool that is not there, and what to install. */
@@ -35,7 +40,8 @@ export async function requireTools(...names: string[]): Promise<void> {
   })
 }
 
-async function onPath(name: string): Promise<boolean> {
+/** Whether a program is there, in the directories of root too. */
+export async function onPath(name: string): Promise<boolean> {
   // halt and friends are in sbin, which is not on everybody's path.
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
   for (const directory of directories) {

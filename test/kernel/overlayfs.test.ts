@@ -5,12 +5,12 @@
  * returned, in every mode, and not on the stock kernel; then random operations against a fresh mount, and races.
  * LOWERWATCH_KERNEL_OPS and LOWERWATCH_KERNEL_SECONDS lengthen those.
  */
-import { execFileSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import type { Build } from '../../src/kernel/build.js'
 import { debug, type GuestRun, guest, kernelFor, versionsWith } from './guest.js'
+import { caseNames, type Row, rightOnStock, rowsOf } from './rows.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const modes = ['reval', 'notify', 'manual'] as const
@@ -23,9 +23,7 @@ const seed = Number(
   process.env.LOWERWATCH_RANDOM_SEED ?? (process.env.CI === 'true' ? 101 : Date.now() % 2 ** 31),
 )
 
-const listing =
-  'import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True; import overlayfs_cases as c; print("\\n".join(n for n, *_ in c.CASES))'
-const names = execFileSync('python3', ['-c', listing, here], { encoding: 'utf8' }).trim().split('\n')
+const names = caseNames()
 
 const python = (script: string, ...given: (string | number)[]) => [
   'python3',
@@ -42,28 +40,6 @@ async function run(version: string, kind: 'stock' | 'patched', argv: string[]): 
 }
 
 const moduleOf = (build: Build) => `${build.directory}/fs/overlayfs/overlay.ko`
-
-interface Row {
-  result: string
-  why: string
-}
-
-function rowsOf({ stdout }: GuestRun): Map<string, Row> {
-  const rows = new Map<string, Row>()
-  for (const line of stdout.split('\n')) {
-    const found = /^(ok|not ok|skip) (\w+)(?:: (.*))?$/.exec(line)
-    if (found !== null) rows.set(found[2]!, { result: found[1]!, why: found[3] ?? '' })
-  }
-  return rows
-}
-
-/** Rows that are about a limit of following, and not about what a stock kernel gets wrong. */
-const rightOnStock = new Set([
-  'whiteout_in_upper_hides_what_appears_below',
-  'stacks_of_a_held_dir_do_not_pile_up',
-  'indexed_upper_name_of_it_does_not_depend_on_the_lower',
-  'indexed_metacopy_upper_name_of_it_does_not_depend_on_the_lower',
-])
 
 describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
   let stock: Map<string, Row>

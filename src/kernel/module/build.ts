@@ -9,7 +9,7 @@ import { ensureDirectory, readRecord, writeRecord } from '../cache.js'
 import { judge } from '../inspect.js'
 import { withLock } from '../lock.js'
 import { type Patch, patchesDirectory } from '../series.js'
-import { output } from '../tools.js'
+import { output, requireTools } from '../tools.js'
 import { isCode, Workspace } from '../workspace.js'
 import {
   type Check,
@@ -170,6 +170,28 @@ export async function buildModule(
   )
 }
 
+/**
+ * What may have changed since a module was built: the kernel that runs, and the module that the distribution made.
+ *
+ * @param root of the machine that it is for, `''` for this one
+ */
+export async function recheck(
+  { built, headers, series }: { built: ModuleBuild; headers: Headers; series: Patch[] },
+  root: string,
+): Promise<Check[]> {
+  const bytes = await readFile(built.module)
+  const info = readModule(bytes, built.module)
+  const base = await bytesOf(`${headers.directory}/vmlinux`)
+  const running = root === '' ? await runningTypes(headers.release) : null
+  const checks = [
+    ...checkModule(info, headers, modulePatches(series), await stockModule(headers.release, root)),
+    checkBtf(info, true, base && readModule(base, 'vmlinux').btf, running),
+  ]
+  if (createHash('sha256').update(bytes).digest('hex') !== built.sha256)
+    checks.push({ what: 'symbols', result: 'refused', text: `${built.module} is not what was built` })
+  return checks.filter(({ result }) => result === 'refused')
+}
+
 async function make(entry: string, headers: Headers, compiler: string, types: boolean): Promise<void> {
   const { execa } = await import('execa')
   const result = await execa(
@@ -213,8 +235,8 @@ async function runningTypes(release: string): Promise<Buffer | null> {
 }
 
 /** The module that the distribution made for this kernel, where it is installed. */
-async function stockModule(release: string): Promise<ModuleInfo | null> {
-  const path = `/lib/modules/${release}/kernel/fs/overlayfs/overlay.ko`
+async function stockModule(release: string, root = ''): Promise<ModuleInfo | null> {
+  const path = `${root}/lib/modules/${release}/kernel/fs/overlayfs/overlay.ko`
   const plain = await bytesOf(path)
   if (plain) return readModule(plain, path)
   for (const [suffix, program] of [
@@ -223,6 +245,7 @@ async function stockModule(release: string): Promise<ModuleInfo | null> {
     ['zst', 'zstd'],
   ] as const) {
     if (!(await bytesOf(`${path}.${suffix}`))) continue
+    await requireTools(program)
     const { execa } = await import('execa')
     const { stdout } = await execa(program, ['-dc', `${path}.${suffix}`], { encoding: 'buffer' })
     return readModule(Buffer.from(stdout), path)

@@ -1,36 +1,52 @@
 // SPDX-License-Identifier: MIT
 
-import { readFile } from 'node:fs/promises'
+import { copyFile } from 'node:fs/promises'
 import { release as runningRelease } from 'node:os'
+import { LowerwatchError } from '../../errors.js'
 import { Archive } from '../apt.js'
 import { cacheRoot, listRecords, readRecord } from '../cache.js'
 import { choosePatches } from '../select.js'
+import type { Patch } from '../series.js'
 import { requireTools } from '../tools.js'
-import { isCode } from '../workspace.js'
 import { buildModule, type ModuleBuild, planModule } from './build.js'
 import type { Check } from './checks.js'
-import { fetchHeaders, findHeaders } from './headers.js'
+import { fetchHeaders, findHeaders, type Headers } from './headers.js'
+import { type Loaded, loadedModule } from './loaded.js'
 import { moduleSource, versionOf } from './source.js'
+import { type Installed, Target } from './target.js'
+import { describeUse, type ModuleUse, moduleUse } from './users.js'
 
 const say = (line: string) => void process.stdout.write(`${line}\n`)
 const note = (line: string) => void process.stderr.write(`${line}\n`)
 
-interface ModuleOptions {
+export interface ModuleOptions {
   release?: string
   tree?: string
   json?: boolean
 }
 
 /** Builds overlay.ko with the overlayfs series for a kernel, or finds it in the cache. Nothing is installed. */
-export async function build(options: ModuleOptions): Promise<void> {
+export async function build(options: ModuleOptions & { output?: string }): Promise<void> {
   const done = await obtainModule(options)
+  if (options.output !== undefined) await copyFile(done.module, options.output)
   if (options.json) return say(JSON.stringify(done, null, 2))
   for (const line of done.checks.map(describeCheck)) note(line)
   say(done.module)
 }
 
+/** A module, and what it was made for and from. */
+export interface Obtained {
+  built: ModuleBuild
+  headers: Headers
+  series: Patch[]
+}
+
 /** The module that the options ask for, from the cache where it is there. */
 export async function obtainModule(options: ModuleOptions, root = cacheRoot()): Promise<ModuleBuild> {
+  return (await obtainFor(options, root)).built
+}
+
+export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Promise<Obtained> {
   await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
   const release = options.release ?? runningRelease()
   // First of all: is there a series for it?
@@ -44,7 +60,7 @@ export async function obtainModule(options: ModuleOptions, root = cacheRoot()): 
     (await findHeaders(release, root)) ?? (await fetchHeaders(release, await archive(), note, root))
   const source = await moduleSource(headers, series, { tree: options.tree, archive, note, root })
   const plan = await planModule(source, series, headers)
-  return buildModule(plan, source, series, headers, note, root)
+  return { built: await buildModule(plan, source, series, headers, note, root), headers, series }
 }
 
 export interface ModuleStatus {
@@ -54,9 +70,11 @@ export interface ModuleStatus {
   headers: { directory: string; origin: 'installed' | 'cache'; packageVersion: string } | null
   /** What overlayfs is in this kernel, by the headers. */
   overlayfs: 'module' | 'built in' | 'absent' | 'unknown'
-  /** Of the running kernel only: what is loaded, and the mounts that hold it. */
-  loaded: 'stock' | 'patched' | 'none' | null
-  mounts: string[]
+  /** Of the running kernel only: what is loaded, and what holds it. */
+  loaded: Loaded | null
+  use: ModuleUse | null
+  /** What "install" has put there. */
+  installed: Installed | null
   /** Modules in the cache for this release. */
   built: { module: string; source: string; sha256: string }[]
 }
@@ -72,8 +90,12 @@ export async function status(options: ModuleOptions): Promise<void> {
   say(`  overlayfs: ${found.overlayfs === 'unknown' ? 'unknown without the headers' : found.overlayfs}`)
   if (found.loaded !== null) {
     say(`  loaded:    ${found.loaded === 'none' ? 'not as a module' : found.loaded}`)
-    for (const mount of found.mounts) say(`  mounted:   ${mount}`)
+    for (const line of found.use ? describeUse(found.use) : []) say(`  in use:    ${line}`)
   }
+  const { installed } = found
+  say(
+    `  installed: ${installed ? `${installed.module} (${installed.method}, Linux ${installed.source})` : 'no'}`,
+  )
   if (found.built.length === 0) say('  built:     none')
   for (const { module, source } of found.built) say(`  built:     ${module} (Linux ${source})`)
 }
@@ -102,37 +124,24 @@ export async function moduleStatus(release: string, root = cacheRoot()): Promise
     },
     overlayfs: headers === null ? 'unknown' : option === undefined ? 'absent' : words.get(option)!,
     loaded: running ? await loadedModule() : null,
-    mounts: running ? await overlayMounts() : [],
+    use: running && (await loadedModule()) !== 'none' ? await moduleUse() : null,
+    installed: await installedFor(release),
     built,
   }
 }
 
-/** A module that is built in has no initstate; the series adds a parameter. */
-async function loadedModule(): Promise<'stock' | 'patched' | 'none'> {
-  if ((await textOf('/sys/module/overlay/initstate')) === null) return 'none'
-  return (await textOf('/sys/module/overlay/parameters/lower_changes')) === null ? 'stock' : 'patched'
-}
-
-/** Mount points of overlays in this mount namespace, as /proc/self/mountinfo writes them: proc_pid_mountinfo(5). */
-async function overlayMounts(): Promise<string[]> {
-  const text = (await textOf('/proc/self/mountinfo')) ?? ''
-  return text
-    .split('\n')
-    .filter((line) => / - overlay /.test(line))
-    .map((line) => line.split(' ')[4]!)
+async function installedFor(release: string): Promise<Installed | null> {
+  try {
+    return await (await Target.open('/', release)).installed()
+  } catch (error) {
+    // There is no such kernel on this machine.
+    if (error instanceof LowerwatchError) return null
+    throw error
+  }
 }
 
 const results = { ok: 'ok     ', note: 'note   ', refused: 'refused' } as const
 
 export function describeCheck({ what, result, text }: Check): string {
   return `${results[result]} ${what.padEnd(9)} ${text}`
-}
-
-async function textOf(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if (isCode(error, 'ENOENT')) return null
-    throw error
-  }
 }
