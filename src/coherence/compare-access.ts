@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+import type { ByteString } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { native, type Stat } from '../native.js'
 import type { OpenOverlay } from '../overlay/types.js'
@@ -15,6 +16,22 @@ const read = 4
 const write = 2
 const execute = 1
 
+/** Whether the live overlay grants what the mode says; where it does not, a fresh mount says which of the two is right. */
+export async function grantsByMode(overlay: OpenOverlay, path: ByteString): Promise<boolean> {
+  try {
+    const stat = await native.statAt(overlay.lane, overlay.root, path)
+    if (stat === null || (stat.mode & modeType) === modeLink) return true
+    const live = await native.accessAs(overlay.lane, overlay.root, path, credentialsFor(stat))
+    const mask = isWritable(overlay) ? read | write | execute : read | execute
+    return modesOf(stat).every((bits, index) => ((live[index]! ^ bits) & mask) === 0)
+  } catch (error) {
+    // In a user namespace not every user exists: nor can the comparison ask them.
+    if (isSyscallError(error, 'EINVAL', 'EPERM')) return true
+    if (isSyscallError(error)) return false
+    throw error
+  }
+}
+
 export class Access {
   readonly #overlay: OpenOverlay
   readonly #oracle: Oracle
@@ -25,9 +42,7 @@ export class Access {
   constructor(overlay: OpenOverlay, oracle: Oracle) {
     this.#overlay = overlay
     this.#oracle = oracle
-    this.#writable =
-      overlay.description.upper !== null &&
-      overlay.description.mounts.every((mount) => mount.mountOptions.split(',').includes('rw'))
+    this.#writable = isWritable(overlay)
   }
 
   /** What differs for one name that is the same inode in both; null when nothing does. */
@@ -40,9 +55,7 @@ export class Access {
       const live = await native.accessAs(lane, root, path, credentials)
       // Most often the mode says all there is to say. Where it does not (access control lists, a mount without
       // execution, security modules) the fresh mount says what they make of it.
-      const mode = [fresh.mode >> 6, fresh.mode >> 3, fresh.mode]
-      const asMode = (index: number) => ((live[index]! ^ mode[index]!) & (read | execute)) === 0
-      if (!(asMode(0) && asMode(1) && asMode(2))) {
+      if (!modesOf(fresh).every((bits, index) => ((live[index]! ^ bits) & (read | execute)) === 0)) {
         const expected = await native.accessAs(lane, this.#oracle.root, path, credentials)
         for (const [index, who] of ['owner', 'group', 'others'].entries()) {
           const bits = (read | execute) & (live[index]! ^ expected[index]!)
@@ -65,7 +78,7 @@ export class Access {
   /** The oracle is read-only and grants W_OK to nobody, so that bit is compared with the mode. */
   async #compareWrite(path: string, fresh: Stat, live: number[]): Promise<string | null> {
     if (!this.#writable) return null
-    const expected = [fresh.mode >> 6, fresh.mode >> 3, fresh.mode].map((bits) => bits & write)
+    const expected = modesOf(fresh).map((bits) => bits & write)
     const at = expected.findIndex((bits, index) => bits !== (live[index]! & write))
     if (at < 0) return null
     const who = ['owner', 'group', 'others'][at]!
@@ -101,6 +114,18 @@ export class Access {
     }
     return false
   }
+}
+
+function isWritable({ description }: OpenOverlay): boolean {
+  return (
+    description.upper !== null &&
+    description.mounts.every((mount) => mount.mountOptions.split(',').includes('rw'))
+  )
+}
+
+/** Of owner, group and others, as {@link credentialsFor}. */
+function modesOf({ mode }: Stat): number[] {
+  return [mode >> 6, mode >> 3, mode]
 }
 
 /** The owner in a strange group, a stranger in the group, a stranger. Uids that the file does not name. */

@@ -260,18 +260,17 @@ export class OverlayController implements ChangeSink {
 
   /**
    * A file that was renamed below has its inode at the new name as well, when that is looked up while somebody has it,
-   * with the mode and the owner of before: whoever holds it still, and one who held it until just now.
+   * with the mode and the owner of before: whoever holds it still, and who opened it there before all others let go.
    */
   private followFiles({ stale }: Examination, cached: ByteString[], changes: LowerChanges): void {
-    const moved = stale.filter(
-      ({ change }) => (change & (Kind.movedFrom | Kind.directory)) === Kind.movedFrom,
-    )
-    if (moved.length === 0) return
+    const to = movedTo(changes, 0)
+    this.held.addMoved(to)
     const held = new Set(cached)
-    if (moved.some(({ directory, name }) => held.has(join(directory, name))))
-      this.held.addMovedFiles(movedTo(changes, 0))
-    else if (moved.some(({ change }) => (change & Kind.attributes) !== 0))
-      this.held.addLookups(movedTo(changes, 0))
+    const isHeld = stale.some(
+      ({ directory, name, change }) =>
+        (change & (Kind.movedFrom | Kind.directory)) === Kind.movedFrom && held.has(join(directory, name)),
+    )
+    if (isHeld) this.held.addMovedHeld(to)
   }
 
   private async look(): Promise<void> {

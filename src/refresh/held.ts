@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
-import type { ByteString } from '../bytes.js'
+import { type ByteString, join, split } from '../bytes.js'
+import { grantsByMode } from '../coherence/compare-access.js'
 import type { Examination } from '../coherence/examine.js'
 import { findHolders } from '../coherence/holders.js'
 import { type StaleListing, staleListings } from '../coherence/listing.js'
 import type { Oracle } from '../coherence/oracle.js'
 import { movedPins } from '../coherence/pinned.js'
 import { compareAll, compareLookups } from '../coherence/verify.js'
+import { Cached, native } from '../native.js'
 import type { Holder, OpenOverlay, StaleEntry } from '../overlay/types.js'
 import { isAtOrBelow } from './attribution.js'
 import { Budget } from './budget.js'
@@ -34,6 +36,8 @@ export class HeldLooks {
   private everything = false
   private readonly renamed = new Set<ByteString>()
   private lookups = new Set<ByteString>()
+  /** Cached where they were renamed to: their modes and owners may be of before. */
+  private files = new Set<ByteString>()
   private searching: Promise<void> | null = null
   /** What the last search found, until it has been compared; or why it failed. */
   private found: { holders: Holder[]; renamed: ByteString[] } | { error: unknown } | null = null
@@ -77,19 +81,28 @@ export class HeldLooks {
     this.everything = true
   }
 
-  /**
-   * Files came to these paths, and one that is held may be among them: its inode answers there too, and goes on to where
-   * it has been looked up there, whoever held it.
-   */
-  addMovedFiles(paths: ByteString[]): void {
-    this.addLookups(paths.slice(0, renamedLimit))
+  /** Files came to these paths: where one is cached, that may be the inode of before, held until just now. */
+  addMoved(paths: ByteString[]): void {
+    for (const [directory, names] of byDirectory(paths.slice(0, renamedLimit))) {
+      const cached = native.probeCached(this.overlay.root, directory, names)
+      for (const [index, name] of names.entries())
+        if (cached[index] === Cached.positive) this.files.add(join(directory, name))
+    }
+  }
+
+  /** Files came to these paths, and one that is held may be among them: its inode answers there when it is looked up. */
+  addMovedHeld(paths: ByteString[]): void {
     this.addRenamed(paths)
     this.everything = true
   }
 
   get isEmpty(): boolean {
     if (this.searching !== null || this.found !== null) return false
-    return !this.everything && this.directories.size === 0 && this.lookups.size === 0
+    return !this.everything && !this.mayLook
+  }
+
+  private get mayLook(): boolean {
+    return this.directories.size + this.lookups.size + this.files.size > 0
   }
 
   /** Then the end of the search is what to wait for. */
@@ -99,8 +112,7 @@ export class HeldLooks {
 
   /** Milliseconds until a look may begin; 0 for now. Only meaningful when there is one to make. */
   waitMs(): number {
-    const listing =
-      this.directories.size + this.lookups.size > 0 ? this.listingBudget.waitMs() : Number.POSITIVE_INFINITY
+    const listing = this.mayLook ? this.listingBudget.waitMs() : Number.POSITIVE_INFINITY
     if (this.found !== null) return 0
     const search =
       this.everything && this.searching === null ? this.searchBudget.waitMs() : Number.POSITIVE_INFINITY
@@ -119,6 +131,11 @@ export class HeldLooks {
       const directories = new Map([...this.directories].map(([directory, names]) => [directory, [...names]]))
       this.directories = new Map()
       await charged(this.listingBudget, () => this.list(directories, look))
+    }
+    if (this.files.size > 0 && this.listingBudget.waitMs() === 0) {
+      const paths = this.files
+      this.files = new Set()
+      await charged(this.listingBudget, () => this.askModes(paths))
     }
     if (this.lookups.size > 0 && this.listingBudget.waitMs() === 0) {
       const paths = this.lookups
@@ -180,6 +197,11 @@ export class HeldLooks {
     for (const directory of checked) look.checked.listings.add(directory)
   }
 
+  /** Most grant what they should; only for the others is the fresh mount asked. */
+  private async askModes(paths: Iterable<ByteString>): Promise<void> {
+    for (const path of paths) if (!(await grantsByMode(this.overlay, path))) this.lookups.add(path)
+  }
+
   private async lookUp(paths: Iterable<ByteString>, look: Look): Promise<void> {
     look.entries.push(...(await compareLookups(this.overlay, paths, this.oracle)))
     for (const path of paths) look.checked.paths.add(path)
@@ -209,6 +231,17 @@ export class HeldLooks {
     const mergedOnes = new Set(look.listings.map((listing) => listing.directory))
     look.entries = look.entries.filter(({ kind, path }) => kind !== 'listing' || !mergedOnes.has(path))
   }
+}
+
+function byDirectory(paths: ByteString[]): Map<ByteString, ByteString[]> {
+  const groups = new Map<ByteString, ByteString[]>()
+  for (const path of paths) {
+    const { directory, name } = split(path)
+    const names = groups.get(directory)
+    if (names === undefined) groups.set(directory, [name])
+    else names.push(name)
+  }
+  return groups
 }
 
 async function charged(budget: Budget, work: () => Promise<void>): Promise<void> {
