@@ -4,6 +4,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <utility>
+#include <vector>
+
 #include "core/bytes.h"
 #include "core/handle.h"
 #include "core/lane.h"
@@ -25,17 +28,23 @@ int64_t Monotonic() {
 }  // namespace
 
 // fspick(2), Linux 5.2. Unlike MS_REMOUNT it starts from the superblock's own flags and touches no mount flag.
-int64_t Reconfigure(int overlay, bool readOnly, SysError& error) {
+int64_t Reconfigure(const std::vector<Reconfigured>& overlays, SysError& error) {
   int64_t started = Monotonic();
   unsigned flags = FSPICK_CLOEXEC | FSPICK_NO_AUTOMOUNT | FSPICK_EMPTY_PATH;
-  Fd context(static_cast<int>(syscall(SYS_fspick, overlay, "", flags)));
-  if (context.get() < 0) {
-    error = Failure("fspick");
-    return 0;
+  // All is made ready first: between one overlay and the next, a reader pins again what the first has forgotten.
+  std::vector<Fd> contexts;
+  for (const Reconfigured& one : overlays) {
+    contexts.emplace_back(static_cast<int>(syscall(SYS_fspick, one.overlay, "", flags)));
+    int context = contexts.back().get();
+    if (context < 0) {
+      error = Failure("fspick");
+      return 0;
+    }
+    // An overlay without an upper refuses to become writable, which is what a reconfiguration without "ro" asks for.
+    if (one.readOnly && FsConfig(context, FSCONFIG_SET_FLAG, "ro", nullptr, 0, error) != 0) return 0;
   }
-  // An overlay without an upper refuses to become writable, which is what a reconfiguration without "ro" asks for.
-  if (readOnly && FsConfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0, error) != 0) return 0;
-  FsConfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0, error);
+  for (const Fd& context : contexts)
+    if (FsConfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0, error) != 0) break;
   return Monotonic() - started;
 }
 
@@ -46,11 +55,18 @@ bool Flag(const Napi::Value& options, const char* name) {
 }
 
 Napi::Value ReconfigureCall(const Napi::CallbackInfo& info) {
-  SharedFd overlay = Handle::From(info[1]);
+  std::vector<std::pair<SharedFd, bool>> handles;
+  Napi::Array overlays = info[1].As<Napi::Array>();
+  for (uint32_t index = 0; index < overlays.Length(); index++) {
+    Napi::Value one = overlays.Get(index);
+    handles.emplace_back(Handle::From(one.As<Napi::Object>().Get("overlay")), Flag(one, "readOnly"));
+  }
   return OnLane<int64_t>(
       info[0],
-      [overlay, readOnly = Flag(info[2], "readOnly")](SysError& error) {
-        return Reconfigure(overlay->get(), readOnly, error);
+      [handles = std::move(handles)](SysError& error) {
+        std::vector<Reconfigured> all;
+        for (const auto& [overlay, readOnly] : handles) all.push_back({overlay->get(), readOnly});
+        return Reconfigure(all, error);
       },
       [](Napi::Env env, int64_t& ns) { return Napi::Number::New(env, static_cast<double>(ns)); });
 }

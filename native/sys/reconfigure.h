@@ -2,13 +2,20 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/error.h"
 
 namespace lowerwatch {
 
-// Makes the overlay that `overlay` is the root of forget every dentry that nobody pins: fspick(2) and
-// FSCONFIG_CMD_RECONFIGURE, Linux 5.2. `readOnly`: it has no upper. Nanoseconds spent.
-int64_t Reconfigure(int overlay, bool readOnly, SysError& error);
+// An overlay by a descriptor of its root. `readOnly`: it has no upper.
+struct Reconfigured {
+  int overlay;
+  bool readOnly;
+};
+
+// Makes these overlays forget every dentry that nobody pins, one right after the other: fspick(2) and
+// FSCONFIG_CMD_RECONFIGURE, Linux 5.2. Nanoseconds spent.
+int64_t Reconfigure(const std::vector<Reconfigured>& overlays, SysError& error);
 
 }  // namespace lowerwatch

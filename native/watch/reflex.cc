@@ -25,7 +25,7 @@ Reflex::Refreshed Reflex::OnChange(int layer, const std::string& path, int64_t r
   if (probe.fd >= 0) close(probe.fd);
   if (probe.cached == Cached::kNone || HiddenByUpper(path)) return refreshed;
   SysError error;
-  int64_t spent = Reconfigure(overlay_->get(), upper_ == nullptr, error);
+  int64_t spent = Reconfigure({{overlay_->get(), upper_ == nullptr}}, error);
   int64_t now = MonotonicNs();
   readyAtNs_ = now + static_cast<int64_t>(static_cast<double>(spent) / share_);
   // The examination meets the same error, and says it.

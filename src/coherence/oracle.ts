@@ -50,10 +50,10 @@ export class Oracle {
       this.#root = root
       this.#rootStat = await native.statAt(lane, root, '')
     } else {
-      await native.reconfigure(lane, this.#root, { readOnly: true })
+      await native.reconfigure(lane, [{ overlay: this.#root, readOnly: true }])
     }
     if (this.#lowers !== null && this.#lowers !== singleLower(this.#overlay)?.root)
-      await native.reconfigure(lane, this.#lowers, { readOnly: true })
+      await native.reconfigure(lane, [{ overlay: this.#lowers, readOnly: true }])
   }
 
   /**

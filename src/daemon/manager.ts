@@ -180,7 +180,7 @@ export class OverlayManager {
       const events = {
         log: (level: 'debug' | 'info' | 'warn', message: string, fields: Record<string, unknown> = {}) =>
           this.log[level]({ overlay: name, ...fields }, message),
-        beforeRefresh: () => this.forgetAbove(device),
+        above: () => this.above(device),
         served: (changes: LowerChanges) => this.forward(device, changes),
         swapped: () => void this.sync(),
       }
@@ -251,11 +251,15 @@ export class OverlayManager {
     if (reason !== '') controller.markDirty(reason)
   }
 
-  private async forgetAbove(device: string): Promise<void> {
-    for (const { controller } of this.managed.values()) {
-      if (controller.overlay.layers.some((layer) => layer.nested?.device === device))
-        await controller.forget()
+  /** An overlay can be reached in several ways, and is to come before all that it has as a layer. */
+  private above(device: string): OverlayController[] {
+    const found = new Set<OverlayController>()
+    for (const [other, { controller }] of this.managed) {
+      if (!controller.overlay.layers.some((layer) => layer.nested?.device === device)) continue
+      for (const one of this.above(other)) found.add(one)
+      found.add(controller)
     }
+    return [...found]
   }
 
   private forward(device: string, changes: LowerChanges): void {

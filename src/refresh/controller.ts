@@ -23,8 +23,8 @@ import { applyVanish } from './vanish.js'
 
 export interface ControllerEvents {
   log(level: 'debug' | 'info' | 'warn', message: string, fields?: Record<string, unknown>): void
-  /** Overlays that have this one as a layer pin its dentries: they must forget first. */
-  beforeRefresh(): Promise<void>
+  /** Those of overlays that have this one as a layer, topmost first. */
+  above(): OverlayController[]
   /** The changes have been served: overlays that have this one as a layer are next. */
   served(changes: LowerChanges): void
   /** The overlay has been replaced by a fresh one at the same place. */
@@ -73,8 +73,10 @@ export class OverlayController implements ChangeSink {
     readonly follows: boolean,
   ) {
     this.refresher = new Refresher(overlay, policy, this.statistics, {
-      beforeRefresh: () => events.beforeRefresh(),
-      refreshed: () => this.unresolved.suspects.dropForgotten(overlay),
+      above: () => this.above(),
+      refreshed: () => {
+        for (const one of [this, ...events.above()]) one.unresolved.suspects.dropForgotten(one.overlay)
+      },
       sayOnce: (level, message) => this.sayOnce(level, message),
     })
     this.places = new MergedPlaces(overlay)
@@ -107,10 +109,11 @@ export class OverlayController implements ChangeSink {
     if (layer.role !== 'data') this.pending.addRename({ layer, from, to })
   }
 
-  /** Drops what this overlay, and the fresh mount it is compared with, pin of the overlays below. */
-  async forget(): Promise<void> {
-    await this.refresher.remount()
-    await (await this.freshMount)?.forget()
+  /** Overlays, and the fresh mounts they are compared with, pin what they have cached of the overlays below. */
+  private async above(): Promise<OpenOverlay[]> {
+    const controllers = this.events.above()
+    for (const { freshMount } of controllers) await (await freshMount)?.forget()
+    return controllers.map(({ overlay }) => overlay)
   }
 
   /** Everything may have changed before the watch. */

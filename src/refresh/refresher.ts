@@ -11,8 +11,8 @@ import { remount } from './remount.js'
 import type { RefreshStatistics } from './statistics.js'
 
 export interface RefresherEvents {
-  /** Overlays that have this one as a layer pin its dentries: they must forget first. */
-  beforeRefresh(): Promise<void>
+  /** Overlays that have this one as a layer, topmost first: they pin its dentries, and must forget them as well. */
+  above(): Promise<OpenOverlay[]>
   /** What nothing pins has been dropped. */
   refreshed(): void
   sayOnce(level: 'info' | 'warn', message: string): void
@@ -58,15 +58,14 @@ export class Refresher {
   /** The same at once, and no further rung. */
   async forget(changed: ByteString[] | null): Promise<void> {
     if (!this.byInvalidation) return this.remount()
-    await this.events.beforeRefresh()
+    for (const other of await this.events.above()) this.charge((await remount(other)) / 1e6)
     this.charge(await invalidate(this.overlay, changed))
     this.events.refreshed()
   }
 
   /** Drops all that nothing pins, whatever the mode of the mount. */
   async remount(): Promise<void> {
-    await this.events.beforeRefresh()
-    this.charge((await remount(this.overlay)) / 1e6)
+    this.charge((await remount(this.overlay, await this.events.above())) / 1e6)
     this.events.refreshed()
   }
 

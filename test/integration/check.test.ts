@@ -199,7 +199,7 @@ describe('check on a stock kernel', () => {
           renameSync(join(at.lower, 'old'), join(at.lower, 'new'))
           expect(readFileSync(join(at.merged, 'new'), 'utf8')).toBe('upper')
           expect(await check(at)).toEqual(['replaced new'])
-          await native.reconfigure(overlay.lane, overlay.root, { readOnly: false })
+          await native.reconfigure(overlay.lane, [{ overlay: overlay.root, readOnly: false }])
           expect(readFileSync(join(at.merged, 'new'), 'utf8')).toBe('lower')
           expect(() => readFileSync(join(at.merged, 'old'))).toThrow('-116') // ESTALE has no name in Node
           expect(await check(at, ['old', 'new'])).toEqual(['replaced old'])
@@ -214,7 +214,7 @@ describe('check on a stock kernel', () => {
           }
         })
         const overlay = await open(at.merged)
-        await native.reconfigure(overlay.lane, overlay.root, { readOnly: false })
+        await native.reconfigure(overlay.lane, [{ overlay: overlay.root, readOnly: false }])
         ask(join(at.merged, 'seen/x'))
         const cached = () => [
           ...native.probeCached(overlay.root, '', ['seen', 'unseen', 'absent']),

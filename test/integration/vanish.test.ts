@@ -47,7 +47,8 @@ async function vanish(
   })
 }
 
-const refresh = (overlay: OpenOverlay) => native.reconfigure(overlay.lane, overlay.root, { readOnly: false })
+const refresh = (overlay: OpenOverlay) =>
+  native.reconfigure(overlay.lane, [{ overlay: overlay.root, readOnly: false }])
 
 /** Every path below, sorted. */
 function tree(path: string): string[] {

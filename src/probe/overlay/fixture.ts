@@ -70,6 +70,8 @@ export async function makeOverlay(context: Context, wish: OverlayWish = {}): Pro
 
 /** Remounts without a change, as the rung `remount` does, and gives microseconds. */
 export async function remount(context: Context, overlay: ProbeOverlay): Promise<number> {
-  const spentNs = await native.reconfigure(context.lane, overlay.handle, { readOnly: overlay.upper === '' })
+  const spentNs = await native.reconfigure(context.lane, [
+    { overlay: overlay.handle, readOnly: overlay.upper === '' },
+  ])
   return Math.round(spentNs / 1_000)
 }

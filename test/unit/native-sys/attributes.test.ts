@@ -68,7 +68,7 @@ onMounts('attributes, handles and permissions', () => {
     // The new mode and owner are shown, and the old ones are checked: this is the stale answer.
     expect(statSync(join(merged!, 'secret'))).toMatchObject({ mode: 0o100647, uid: 5, gid: 7 })
     expect(await native.accessAs(on, overlay, 'secret', users)).toEqual([0, 6, 0])
-    await native.reconfigure(on, overlay, { readOnly: false })
+    await native.reconfigure(on, [{ overlay, readOnly: false }])
     // Without its capabilities uid 0 is just another user, and no longer the owner.
     expect(await native.accessAs(on, overlay, 'secret', users)).toEqual([7, 7, 4])
     overlay.close()

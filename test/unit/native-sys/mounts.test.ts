@@ -86,7 +86,7 @@ onMounts('mounts', () => {
       writeFileSync(join(lower!, name), '')
       expect(existsSync(join(merged!, name)), title).toBe(false)
       expect(native.probeCached(overlay, '', [name])[0], title).toBe(1)
-      expect(await native.reconfigure(on, overlay, { readOnly }), title).toBeGreaterThan(0)
+      expect(await native.reconfigure(on, [{ overlay, readOnly }]), title).toBeGreaterThan(0)
       expect(native.probeCached(overlay, '', [name])[0], title).toBe(0)
       expect(existsSync(join(merged!, name)), title).toBe(true)
       expect(ours(), title).toEqual(before)
@@ -98,12 +98,12 @@ onMounts('mounts', () => {
   it('cannot reconfigure an overlay without upper as if it had one, nor what is no mount', async () => {
     const [lower, other] = directories(base, 'el', 'el2')
     const overlay = await native.freshOverlay(on, only([lower!, other!]))
-    await expect(native.reconfigure(on, overlay, { readOnly: false })).rejects.toMatchObject({
+    await expect(native.reconfigure(on, [{ overlay, readOnly: false }])).rejects.toMatchObject({
       code: 'EROFS',
     })
     overlay.close()
     const plain = await native.openTree(on, '/dev/null', { clone: false })
-    await expect(native.reconfigure(on, plain, { readOnly: false })).rejects.toMatchObject({
+    await expect(native.reconfigure(on, [{ overlay: plain, readOnly: false }])).rejects.toMatchObject({
       syscall: 'fspick',
     })
     plain.close()
