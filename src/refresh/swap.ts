@@ -2,7 +2,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { display } from '../bytes.js'
 import { native } from '../native.js'
-import { discoverOverlays } from '../overlay/discover.js'
+import { describeOverlays } from '../overlay/discover.js'
 import { freshOverlayOf } from '../overlay/open.js'
 import type { OpenOverlay, OverlayMount } from '../overlay/types.js'
 
@@ -43,7 +43,7 @@ export async function refuseSwap(overlay: OpenOverlay): Promise<string> {
   if (groups.length > 0 && (await hasPeers(groups, mount, parent?.id ?? -1))) {
     return 'the mount propagates to other mounts'
   }
-  const dependent = (await discoverOverlays(overlay.lane)).find(
+  const dependent = describeOverlays(mounts).find(
     (other) =>
       other.device !== description.device &&
       other.lower.some((path) => path === mount.mountPoint || path.startsWith(`${mount.mountPoint}/`)),
