@@ -181,6 +181,7 @@ export class OverlayManager {
         log: (level: 'debug' | 'info' | 'warn', message: string, fields: Record<string, unknown> = {}) =>
           this.log[level]({ overlay: name, ...fields }, message),
         above: () => this.above(device),
+        caughtUp: () => this.caughtUp(overlay),
         served: (changes: LowerChanges) => this.forward(device, changes),
         swapped: () => void this.sync(),
       }
@@ -260,6 +261,12 @@ export class OverlayManager {
       found.add(controller)
     }
     return [...found]
+  }
+
+  private async caughtUp(overlay: OpenOverlay): Promise<void> {
+    // Closed: nothing comes any more.
+    await this.stream.settle().catch(() => undefined)
+    for (const { nested } of overlay.layers) await this.managed.get(nested?.device ?? '')?.controller.idle()
   }
 
   private forward(device: string, changes: LowerChanges): void {

@@ -18,6 +18,8 @@ export interface ControllerEvents {
   log(level: 'debug' | 'info' | 'warn', message: string, fields?: Record<string, unknown>): void
   /** Those of overlays that have this one as a layer, topmost first. */
   above(): OverlayController[]
+  /** Resolves when every change made before the call has been accepted. */
+  caughtUp(): Promise<void>
   /** The changes have been served: overlays that have this one as a layer are next. */
   served(changes: LowerChanges): void
   /** The overlay has been replaced by a fresh one at the same place. */
@@ -36,6 +38,7 @@ export class OverlayController implements ChangeSink {
   private lookTimer: NodeJS.Timeout | null = null
   private round: Promise<void> | null = null
   private closed = false
+  private catchingUp = false
   /** What is unresolved must be looked at again; and refreshed first, when a holder has let go. */
   private retry = false
   private letGo = false
@@ -176,6 +179,24 @@ export class OverlayController implements ChangeSink {
       if (changes !== null && !this.closed) this.events.served(changes)
     }
     this.round = null
+    if (!this.catchingUp) void this.catchUp()
+  }
+
+  /** Changes are served some time after they were made: until then, what was held meanwhile matters. */
+  private async catchUp(): Promise<void> {
+    this.catchingUp = true
+    while (this.leftover.isBehind && !this.closed) {
+      const upTo = this.leftover.heldSoFar
+      await this.events.caughtUp()
+      await this.idle()
+      this.leftover.caughtUp(upTo)
+    }
+    this.catchingUp = false
+  }
+
+  /** Resolves when what has been accepted has been served. */
+  async idle(): Promise<void> {
+    while (this.round !== null) await this.round
   }
 
   /** Nothing is lost by a failure: all that may be stale is looked at again, later and later. */

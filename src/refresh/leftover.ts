@@ -37,6 +37,8 @@ export class Leftover {
   private readonly places: MergedPlaces
   /** Of the last round: a suspect may become known only after it was renamed. */
   private openRenames: Rename[] = []
+  private attributeRounds = 0
+  private servedUpTo = 0
   private closed = false
 
   constructor(
@@ -83,6 +85,8 @@ export class Leftover {
    * with the mode and the owner of before: whoever holds it still, and who opened it there before all others let go.
    */
   private followFiles({ stale }: Examination, cached: ByteString[], changes: LowerChanges): void {
+    if (changesFileAttributes(changes)) this.attributeRounds++
+    if (this.unresolved.suspects.isEmpty && this.heldSoFar === this.servedUpTo) return
     const to = movedTo(changes, 0)
     this.held.addMoved(to)
     const held = new Set(cached)
@@ -91,6 +95,21 @@ export class Leftover {
         (change & (Kind.movedFrom | Kind.directory)) === Kind.movedFrom && held.has(join(directory, name)),
     )
     if (isHeld) this.held.addMovedHeld(to)
+  }
+
+  /** Counts what may have left an inode with attributes of before with somebody. */
+  get heldSoFar(): number {
+    return this.unresolved.suspects.added + this.attributeRounds
+  }
+
+  /** Nothing is held any more, but what was renamed while something was may not have been served yet. */
+  get isBehind(): boolean {
+    return this.unresolved.suspects.isEmpty && this.heldSoFar !== this.servedUpTo
+  }
+
+  /** All that happened while {@link heldSoFar} was this has been served. */
+  caughtUp(upTo: number): void {
+    this.servedUpTo = upTo
   }
 
   /** What holders keep stale, as far as its budget allows to look for it now. */
@@ -178,4 +197,11 @@ export class Leftover {
     const holders = refresh && !this.unresolved.isEmpty ? (await findHolders(this.overlay)).holders : null
     await this.report({ paths: new Set(paths), listings: new Set() }, left, holders)
   }
+}
+
+function changesFileAttributes(changes: LowerChanges): boolean {
+  for (const names of changes.directories.values())
+    for (const kind of names.values())
+      if ((kind & (Kind.attributes | Kind.directory)) === Kind.attributes) return true
+  return false
 }

@@ -30,13 +30,19 @@ function isOnTheWay(changes: LowerChanges, path: ByteString): boolean {
  */
 export class Suspects {
   private readonly pins = new Map<ByteString, Holder[] | null>()
+  /** How many there have been. */
+  added = 0
 
   get isEmpty(): boolean {
     return this.pins.size === 0
   }
 
   add(paths: Iterable<ByteString>): void {
-    for (const path of paths) if (path !== '' && !this.pins.has(path)) this.pins.set(path, null)
+    for (const path of paths) {
+      if (path === '' || this.pins.has(path)) continue
+      this.pins.set(path, null)
+      this.added++
+    }
   }
 
   /** Nobody has asked yet who holds one of them. */
