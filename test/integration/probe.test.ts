@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-/** `lowerwatch probe` on this kernel: every row, as the table says, and nothing left behind however it ends. */
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
+/** `lowerwatch probe` on this kernel: every row, as the table says, and nothing left behind. */
 import {
   chmodSync,
   chownSync,
@@ -16,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { defaultTable } from '../../src/probe/expectations.js'
 import { allExperiments } from '../../src/probe/experiments.js'
 import { removeLoop } from '../../src/probe/loop.js'
@@ -25,61 +23,19 @@ import { experiments } from '../../src/probe/native.js'
 import type { ProbeReport } from '../../src/probe/run.js'
 import { undo } from '../../src/probe/undo.js'
 import { reachableCheckout } from './fixture/checkout.js'
-import { Cleanup } from './fixture/cleanup.js'
 import { lowerwatch, type Ran, runProgram } from './fixture/daemon.js'
 import { cgroup2, daemonProgram, inUserNamespace, unprivileged } from './fixture/environment.js'
-import { temporaryDirectory } from './fixture/lowers.js'
+import { ProbePlace } from './fixture/probe.js'
 
 vi.setConfig({ testTimeout: 60_000 })
 
 const rows = allExperiments().flatMap((experiment) => experiment.rows.map(({ id }) => id))
 
-let cleanup: Cleanup
-let own: string
-let before: string
+const place = new ProbePlace()
 
-beforeEach(() => {
-  cleanup = new Cleanup()
-  own = temporaryDirectory('probe')
-  cleanup.defer('directory', () => rmSync(own, { recursive: true }))
-  before = machine()
-})
-afterEach(() => cleanup.run())
-
-/** What a probe could leave: mounts, cgroups, devices. Other tests run after this one, none beside it. */
-function machine(): string {
-  const list = (path: string) => (existsSync(path) ? readdirSync(path).sort().join(' ') : '')
-  const cgroups = list(cgroup2().path)
-  const mounts = readFileSync('/proc/self/mountinfo', 'latin1')
-  return [
-    mounts,
-    list('/sys/block'),
-    list('/sys/class/net'),
-    cgroups.match(/lowerwatch-probe-\S+/g) ?? '',
-  ].join('\n')
-}
-
-/** Processes that the probe in `own` started and that still run. */
-function processes(): string[] {
-  return readdirSync('/proc').filter((pid) => {
-    if (!/^\d+$/.test(pid)) return false
-    try {
-      return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(`${own}/lowerwatch-probe-`)
-    } catch {
-      return false
-    }
-  })
-}
-
-function expectNothingLeft(): void {
-  expect(readdirSync(own).filter((name) => name.startsWith('lowerwatch-probe-'))).toEqual([])
-  expect(processes()).toEqual([])
-  expect(machine()).toBe(before)
-}
-
-/** Its temporary directory is `own`. */
+/** Its temporary directory is the place. */
 const probe = (...given: string[]): Promise<Ran> =>
-  runProgram('env', `TMPDIR=${own}`, process.execPath, daemonProgram, 'probe', ...given)
+  runProgram('env', `TMPDIR=${place.own}`, process.execPath, daemonProgram, 'probe', ...given)
 
 function parse(ran: Ran): ProbeReport {
   expect(ran.stderr).toBe('')
@@ -104,7 +60,7 @@ describe('on this kernel', () => {
     expect(done).toContain('tmpfs/mkdir/inotify-directory')
     expect(done).toContain('overlay/negative/plain')
     expect(done).toContain('ladder/remount')
-    expectNothingLeft()
+    place.expectNothingLeft()
   })
 
   test('mounts of its own leave the options of everybody’s hierarchy alone', async () => {
@@ -128,7 +84,7 @@ describe('on this kernel', () => {
       expect(report.rows.filter(({ seen }) => /^(failed|the change): (?!EPERM)/.test(seen ?? ''))).toEqual([])
       expect(report.leftBehind).toEqual([])
     }
-    expectNothingLeft()
+    place.expectNothingLeft()
   })
 
   test('with events, as TAP and for people', async () => {
@@ -145,7 +101,7 @@ describe('on this kernel', () => {
   test('a row that is not as the table says is named, exit status 1', async () => {
     const table = JSON.parse(readFileSync(defaultTable, 'utf8'))
     table.rows['tmpfs/mkdir/inotify-directory'] = 'DELETE'
-    const file = join(own, 'table.json')
+    const file = join(place.own, 'table.json')
     writeFileSync(file, JSON.stringify(table))
     const ran = await probe('--expect', file, '--only', '^tmpfs/')
     expect(ran.stdout).toContain('differs: tmpfs/mkdir/inotify-directory: expected DELETE, seen CREATE')
@@ -157,7 +113,7 @@ describe('on this kernel', () => {
   })
 
   test('a matrix is made of reports', async () => {
-    const file = join(own, 'report.json')
+    const file = join(place.own, 'report.json')
     writeFileSync(file, (await probe('--json', '--only', '^tmpfs/')).stdout)
     const { code, stdout } = await lowerwatch('probe', '--matrix', file, file)
     expect(stdout).toContain('| `tmpfs/mkdir/inotify-directory` | CREATE | CREATE |')
@@ -179,7 +135,7 @@ describe('on this kernel', () => {
 })
 
 test('a plan in the environment that no supervisor made is not followed', async () => {
-  const base = join(own, 'lowerwatch-probe-abcdef')
+  const base = join(place.own, 'lowerwatch-probe-abcdef')
   const run = (plan: unknown, ...more: string[]) =>
     runProgram(
       'env',
@@ -197,8 +153,8 @@ test('a plan in the environment that no supervisor made is not followed', async 
   writeFileSync(join(base, 'kept'), '')
   await refused('{', 'it is no plan')
   await refused({ base }, 'it is no plan')
-  await refused({ base: join(own, 'other'), cgroup }, 'another directory')
-  await refused({ base: `${own}/lowerwatch-probe-ABCDEF`, cgroup }, 'no directory')
+  await refused({ base: join(place.own, 'other'), cgroup }, 'another directory')
+  await refused({ base: `${place.own}/lowerwatch-probe-ABCDEF`, cgroup }, 'no directory')
   await refused({ base, cgroup: { path: cgroup2().path } }, 'another cgroup')
   await refused({ base, cgroup }, 'no mount namespace')
   chmodSync(base, 0o755)
@@ -212,11 +168,11 @@ test('a loop device that somebody looks at is removed when they are done', async
   const number = 950 + (process.pid % 40)
   skip(existsSync(`/sys/block/loop${number}`), `loop${number} is somebody’s`)
   experiments.loopDevice(number, true)
-  cleanup.defer('loop', () => {
+  place.cleanup.defer('loop', () => {
     if (existsSync(`/sys/block/loop${number}`)) experiments.loopDevice(number, false)
   })
   // devtmpfs may be mounted nowhere: a node of its own.
-  const node = join(own, 'loop')
+  const node = join(place.own, 'loop')
   const device = readFileSync(`/sys/block/loop${number}/dev`, 'latin1').trim().split(':')
   const made = await runProgram('mknod', node, 'b', ...device)
   skip(made.code !== 0, `no device node can be made: ${made.stderr.trim()}`)
@@ -235,10 +191,10 @@ test('a loop device that somebody looks at is removed when they are done', async
 })
 
 test('a directory is not cleared while something is mounted in it', async () => {
-  const base = join(own, 'lowerwatch-probe-abcdef')
+  const base = join(place.own, 'lowerwatch-probe-abcdef')
   const point = join(base, 'own')
   mkdirSync(point, { recursive: true })
-  cleanup.defer('mount', async () => void (await runProgram('umount', '--lazy', point)))
+  place.cleanup.defer('mount', async () => void (await runProgram('umount', '--lazy', point)))
   await runProgram('mount', '-t', 'tmpfs', 'none', point)
   writeFileSync(join(point, 'kept'), '')
   await expect(undo({ base, cgroup: { reason: 'none' } })).rejects.toThrow(
@@ -247,7 +203,7 @@ test('a directory is not cleared while something is mounted in it', async () => 
   expect(readdirSync(point)).toEqual(['kept'])
   await runProgram('umount', point)
   await undo({ base, cgroup: { reason: 'none' } })
-  expectNothingLeft()
+  place.expectNothingLeft()
 })
 
 test('in `unshare -UrmC`, started by nobody in particular', async ({ skip }) => {
@@ -256,98 +212,17 @@ test('in `unshare -UrmC`, started by nobody in particular', async ({ skip }) => 
   const namespace = await runProgram('setpriv', ...user, 'unshare', '-UrmC', 'true')
   skip(namespace.code !== 0, `no user namespaces here: ${namespace.stderr.trim()}`)
   const checkout = reachableCheckout()
-  cleanup.defer('checkout', () => checkout.release())
-  before = machine()
-  chownSync(own, unprivileged.uid, unprivileged.gid)
+  place.cleanup.defer('checkout', () => checkout.release())
+  place.look()
+  chownSync(place.own, unprivileged.uid, unprivileged.gid)
   const program = [process.execPath, join(checkout.path, 'dist/cli/main.js'), 'probe', '--json']
-  const environment = ['env', `TMPDIR=${own}`, '--unset=RUNTIME_DIRECTORY']
-  for (const place of [['unshare', '-UrmC'], []]) {
-    const ran = await runProgram('setpriv', ...user, ...environment, ...place, ...program)
+  const environment = ['env', `TMPDIR=${place.own}`, '--unset=RUNTIME_DIRECTORY']
+  for (const prefix of [['unshare', '-UrmC'], []]) {
+    const ran = await runProgram('setpriv', ...user, ...environment, ...prefix, ...program)
     const report = parse(ran)
     expectAll(report)
     expect(report.user).toBe('root of a user namespace')
     expect(ran.code).toBe(0)
-    expectNothingLeft()
+    place.expectNothingLeft()
   }
-})
-
-describe('ended before it is done', () => {
-  /** Starts it, and returns when experiments are under way. */
-  async function started(
-    given: string[] = [],
-    ready = underWay,
-  ): Promise<{
-    supervisor: ChildProcess
-    inside: number
-    exited: Promise<unknown[]>
-  }> {
-    const supervisor = spawn(process.execPath, [daemonProgram, 'probe', '--json', ...given], {
-      stdio: 'ignore',
-      env: { ...process.env, TMPDIR: own },
-    })
-    const exited = once(supervisor, 'exit')
-    cleanup.defer('probe', async () => {
-      if (supervisor.exitCode === null && supervisor.signalCode === null) supervisor.kill('SIGKILL')
-      await exited
-    })
-    const inside = await vi.waitFor(
-      () => {
-        const [pid] = processes().filter((candidate) => ready(candidate))
-        if (pid === undefined) throw new Error('not under way')
-        return Number(pid)
-      },
-      { timeout: 20_000, interval: 5 },
-    )
-    return { supervisor, inside, exited }
-  }
-
-  /** Its own tmpfs is there, and experiments have made something in it. */
-  function underWay(pid: string): boolean {
-    try {
-      const base = readdirSync(own).find((name) => name.startsWith('lowerwatch-probe-'))
-      return base !== undefined && readdirSync(`/proc/${pid}/root${own}/${base}/own`).length > 0
-    } catch {
-      return false
-    }
-  }
-
-  test.each(['SIGINT', 'SIGTERM'] as const)('%s: nothing is left behind', async (signal) => {
-    const { supervisor, exited } = await started()
-    supervisor.kill(signal)
-    expect(await exited).toEqual([signal === 'SIGINT' ? 130 : 143, null])
-    expectNothingLeft()
-  })
-
-  test('the one inside is killed: the other clears up and says so', async () => {
-    const { inside, exited } = await started()
-    process.kill(inside, 'SIGKILL')
-    expect(await exited).toEqual([2, null])
-    expectNothingLeft()
-  })
-
-  test.skipIf(inUserNamespace)(
-    'killed while there are devices, instances or hierarchies of its own (skipped: a user namespace has none)',
-    async () => {
-      const only = ['--only', '^(cgroup1|tracefs|debugfs|sysfs/block-)']
-      const { inside, exited } = await started(only, (pid) => remembers(pid))
-      process.kill(inside, 'SIGKILL')
-      expect(await exited).toEqual([2, null])
-      expectNothingLeft()
-    },
-  )
-
-  /** Something is made that outlives the namespace. */
-  function remembers(pid: string): boolean {
-    const base = readdirSync(own).find((name) => name.startsWith('lowerwatch-probe-'))
-    if (base === undefined || !existsSync(join(own, base, 'resources'))) return false
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').startsWith(process.execPath)
-  }
-
-  test('the one outside is killed: the one inside clears up', async () => {
-    const { supervisor, exited } = await started()
-    supervisor.kill('SIGKILL')
-    await exited
-    await vi.waitFor(() => expect(processes()).toEqual([]), { timeout: 20_000, interval: 20 })
-    expectNothingLeft()
-  })
 })
