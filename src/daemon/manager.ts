@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT
-import { display, join } from '../bytes.js'
+import { display } from '../bytes.js'
 import { isSyscallError, LowerwatchError } from '../errors.js'
-import { type Handle, Kind, type Lane, native } from '../native.js'
+import { type Handle, type Lane, native } from '../native.js'
 import { discoverOverlays } from '../overlay/discover.js'
 import { type OpenOptions, openOverlay, scanForRedirects } from '../overlay/open.js'
-import type { OpenLayer, OpenOverlay, OverlayDescription } from '../overlay/types.js'
+import type { OpenOverlay, OverlayDescription } from '../overlay/types.js'
 import { OverlayController } from '../refresh/controller.js'
 import { hasLowerChanges, kernelFollows, lowerChangesMode, proveFollowing } from '../refresh/lower-changes.js'
 import type { RefreshPolicy } from '../refresh/policy.js'
 import type { LowerChanges } from '../watch/changes.js'
 import { ChangeStream, OverlayWatch } from '../watch/stream.js'
-import { forwardedChanges } from './forward.js'
 import { lockOverlay } from './lock.js'
 import type { Logger } from './log.js'
+import { Nesting } from './nesting.js'
+import { onceAtATime } from './once-at-a-time.js'
 
 /** Directories looked at for redirects before names are mapped without them. */
 const maxRedirectDirectories = 1_000_000
@@ -40,6 +41,7 @@ export interface Managed {
 export class OverlayManager {
   readonly managed = new Map<string, Managed>()
   readonly stream: ChangeStream
+  private readonly nesting: Nesting
   private readonly lane: Lane = new native.Lane('mounts')
   private syncing: Promise<void> = Promise.resolve()
   private modeTimer: NodeJS.Timeout | null = null
@@ -48,6 +50,8 @@ export class OverlayManager {
   private readonly learning = new Set<Promise<void>>()
   /** Overlays that could not be taken, and were reported. */
   private readonly refused = new Set<string>()
+  /** Those that are being taken. */
+  private readonly taking = new Map<string, Promise<void>>()
 
   constructor(
     private readonly settings: {
@@ -62,6 +66,7 @@ export class OverlayManager {
       this.modeTimer.unref()
     }
     this.stream = new ChangeStream(settings.reconcileIntervalMs, (message) => log.info(message))
+    this.nesting = new Nesting(this.managed, this.stream)
   }
 
   /**
@@ -122,18 +127,28 @@ export class OverlayManager {
       }
     }
     for (const device of this.refused) if (!present.has(device)) this.refused.delete(device)
-    for (const description of present.values()) {
-      if (this.settings.wanted(description)) await this.take(description, present, strict)
-    }
+    // All at once: each has a thread of its own, and is ready when the slowest is.
+    const wanted = [...present.values()].filter((description) => this.settings.wanted(description))
+    const taken = await Promise.allSettled(wanted.map((each) => this.take(each, present, strict)))
+    for (const result of taken) if (result.status === 'rejected') throw result.reason
   }
 
-  private async take(
+  private take(
     description: OverlayDescription,
     present: ReadonlyMap<string, OverlayDescription>,
     strict: boolean,
   ): Promise<void> {
     const { device } = description
-    if (this.managed.has(device) || this.refused.has(device)) return
+    if (this.managed.has(device) || this.refused.has(device)) return Promise.resolve()
+    return onceAtATime(this.taking, device, () => this.takeNow(description, present, strict))
+  }
+
+  private async takeNow(
+    description: OverlayDescription,
+    present: ReadonlyMap<string, OverlayDescription>,
+    strict: boolean,
+  ): Promise<void> {
+    const { device } = description
     const name = display(description.mounts[0]!.mountPoint)
     try {
       const settings = this.settings.overlay(description)
@@ -153,23 +168,6 @@ export class OverlayManager {
     }
   }
 
-  /** What the kernel keeps coherent is watched all the same for an overlay above it that has to be told. */
-  private async watchFor(device: string): Promise<void> {
-    const inner = this.managed.get(device)
-    if (inner === undefined || inner.watch.ids.length > 0) return
-    inner.watch = await this.stream.watch(inner.controller.overlay, inner.controller)
-  }
-
-  /** One that was taken again has lost the watch for the overlays above it. */
-  private async tellAbove(device: string): Promise<void> {
-    for (const { controller } of this.managed.values()) {
-      const above = controller.overlay.layers.some((layer) => layer.nested?.device === device)
-      if (!above || controller.follows) continue
-      await this.watchFor(device)
-      controller.markDirty('the overlay below was taken again')
-    }
-  }
-
   private async serve(overlay: OpenOverlay, settings: OverlaySettings): Promise<void> {
     const { device, mounts } = overlay.description
     const name = display(mounts[0]!.mountPoint)
@@ -180,19 +178,19 @@ export class OverlayManager {
       const events = {
         log: (level: 'debug' | 'info' | 'warn', message: string, fields: Record<string, unknown> = {}) =>
           this.log[level]({ overlay: name, ...fields }, message),
-        above: () => this.above(device),
-        caughtUp: () => this.caughtUp(overlay),
-        served: (changes: LowerChanges) => this.forward(device, changes),
+        above: () => this.nesting.above(device),
+        caughtUp: () => this.nesting.caughtUp(overlay),
+        served: (changes: LowerChanges) => this.nesting.forward(device, changes),
         swapped: () => void this.sync(),
       }
       const controller = new OverlayController(overlay, settings.policy, events, follows)
       // A vanish policy acts on events, which the kernel keeps to itself.
       if (follows && settings.policy.onVanish === 'keep') {
         this.managed.set(device, { settings, controller, watch: new OverlayWatch(this.stream), lock })
-        await this.tellAbove(device)
+        await this.nesting.tellAbove(device)
         return
       }
-      for (const { nested } of overlay.layers) if (nested !== null) await this.watchFor(nested.device)
+      for (const { nested } of overlay.layers) if (nested !== null) await this.nesting.watchFor(nested.device)
       const watch = await this.stream.watch(overlay, controller)
       try {
         await controller.start()
@@ -250,48 +248,6 @@ export class OverlayManager {
     if (!this.managed.has(overlay.description.device)) return
     overlay.unmappable = reason
     if (reason !== '') controller.markDirty(reason)
-  }
-
-  /** An overlay can be reached in several ways, and is to come before all that it has as a layer. */
-  private above(device: string): OverlayController[] {
-    const found = new Set<OverlayController>()
-    for (const [other, { controller }] of this.managed) {
-      if (!controller.overlay.layers.some((layer) => layer.nested?.device === device)) continue
-      for (const one of this.above(other)) found.add(one)
-      found.add(controller)
-    }
-    return [...found]
-  }
-
-  private async caughtUp(overlay: OpenOverlay): Promise<void> {
-    // Closed: nothing comes any more.
-    await this.stream.settle().catch(() => undefined)
-    for (const { nested } of overlay.layers) await this.managed.get(nested?.device ?? '')?.controller.idle()
-  }
-
-  private forward(device: string, changes: LowerChanges): void {
-    for (const { controller } of this.managed.values()) {
-      if (controller.follows) continue
-      for (const layer of controller.overlay.layers) {
-        if (layer.nested?.device === device) void this.forwardTo(controller, layer, changes)
-      }
-    }
-  }
-
-  private async forwardTo(
-    controller: OverlayController,
-    layer: OpenLayer,
-    changes: LowerChanges,
-  ): Promise<void> {
-    for (const change of forwardedChanges(changes, layer.nested!.directory)) {
-      if (change.kind & (Kind.layerDirty | Kind.directoryDirty)) {
-        await this.stream.rescan(layer, change.directory)
-      } else if (change.kind & Kind.directory && change.kind & (Kind.create | Kind.movedTo)) {
-        await this.stream.rescan(layer, join(change.directory, change.name))
-      }
-      controller.accept(layer, change, native.monotonicNs())
-    }
-    controller.flush()
   }
 }
 
