@@ -135,7 +135,7 @@ async function installedFor(release: string): Promise<Installed | null> {
     return await (await Target.open('/', release)).installed()
   } catch (error) {
     // There is no such kernel on this machine.
-    if (error instanceof LowerwatchError) return null
+    if (error instanceof LowerwatchError && error.code === 'KERNEL') return null
     throw error
   }
 }

@@ -2,7 +2,7 @@
 
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { release as runningRelease, tmpdir } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { cacheRoot } from '../cache.js'
 import { output, requireRoot, requireTools } from '../tools.js'
@@ -48,7 +48,7 @@ export async function installModule(options: InstallOptions): Promise<InstallRes
   const given = options.key === undefined && options.cert === undefined ? {} : keyGiven(options)
   const method = await chooseMethod(target, options, given)
   const obtained = await obtainFor({ ...options, release })
-  const checks = [...obtained.built.checks, ...(await recheck(obtained, target.root))]
+  const checks = [...obtained.built.checks, ...(await recheck(obtained, target))]
   refuse(checks, release)
   // What there is to say of the signature is said below.
   for (const check of checks)
@@ -101,10 +101,11 @@ function mayExchange({ own, release }: Target, { load, fromHook }: InstallOption
 }
 
 async function open(options: InstallOptions, what: string): Promise<{ target: Target; release: string }> {
-  if (options.root === undefined) requireRoot(what)
+  const { root = '/', release = runningRelease() } = options
+  if (resolve(root) === '/') requireRoot(what)
+  const target = await Target.open(root, release)
   await requireTools('depmod', 'modprobe', 'rmmod')
-  const release = options.release ?? runningRelease()
-  return { target: await Target.open(options.root ?? '/', release), release }
+  return { target, release }
 }
 
 function keyGiven({ key, cert }: InstallOptions): Partial<SigningKey> {
@@ -138,7 +139,7 @@ async function throughDkms(
   const { release } = target
   const module = await dkmsInstall(target, headers, cacheHome())
   // DKMS signs with the key that it is told, or goes on without.
-  if (key && (await output('modinfo', ['-F', 'sig_id', target.at(module)])).trim() === '') {
+  if (key && (await output('modinfo', ['-F', 'sig_id', await target.path(module)])).trim() === '') {
     await dkmsRemove(target)
     throw new LowerwatchError('KERNEL', 'DKMS did not sign the module', {
       hint: `it needs linux-headers-${release} installed (see /etc/dkms/framework.conf); or use --method direct`,

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 
 import { createHash } from 'node:crypto'
-import { access, mkdir, open, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { access, mkdir, open, readFile, realpath, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { basename, dirname, resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { output } from '../tools.js'
 import { isCode } from '../workspace.js'
+import { securePath } from './secure.js'
+
+const why = 'a module is not installed where others than root can change files'
 
 /** How a module came to where it is. */
 export type Method = 'dkms' | 'direct'
@@ -33,12 +36,20 @@ export class Target {
     readonly release: string,
   ) {}
 
-  /** @throws LowerwatchError KERNEL when that machine does not have this kernel */
+  /** @throws LowerwatchError KERNEL when that machine does not have this kernel, NOT_PERMITTED ({@link securePath}), USAGE */
   static async open(root: string, release: string): Promise<Target> {
-    const target = new Target(root.replace(/\/+$/, ''), release)
+    if (root === '') throw new LowerwatchError('USAGE', 'the root of a machine is a directory')
+    const real = await securePath(resolve(root), why)
+    const target = new Target(real === '/' ? '' : real, release)
     if (!(await target.has(`/lib/modules/${release}/modules.dep`)))
       throw new LowerwatchError('KERNEL', `Linux ${release} is not installed in ${root}`, {
         hint: `${target.at(`/lib/modules/${release}`)} has no modules.dep`,
+      })
+    const folder = `/lib/modules/${release}`
+    // depmod and modprobe take a link in a tree as one of the machine that they run on.
+    if ((await realpath(target.at(folder))) !== (await target.path(folder)))
+      throw new LowerwatchError('KERNEL', `a link on ${target.at(folder)} leads out of ${root}`, {
+        hint: 'depmod would follow it: make it a relative one',
       })
     return target
   }
@@ -48,13 +59,19 @@ export class Target {
     return this.root === ''
   }
 
+  /** What to call a file here. To use it, take {@link path}. */
   at(path: string): string {
     return this.root + path
   }
 
+  /** A file here, also where a link is on the way. @throws LowerwatchError NOT_PERMITTED when others can change it */
+  path(path: string): Promise<string> {
+    return securePath(path, why, this.root)
+  }
+
   async has(path: string): Promise<boolean> {
     try {
-      await access(this.at(path))
+      await access(await this.path(path))
       return true
     } catch (error) {
       if (isCode(error, 'ENOENT', 'ENOTDIR')) return false
@@ -64,7 +81,7 @@ export class Target {
 
   async read(path: string): Promise<Buffer | null> {
     try {
-      return await readFile(this.at(path))
+      return await readFile(await this.path(path))
     } catch (error) {
       // A variable of the firmware that is not there is no directory entry either.
       if (isCode(error, 'ENOENT', 'ENOTDIR')) return null
@@ -79,13 +96,14 @@ export class Target {
 
   /** Writes a file so that there is either the old one or the new one, whatever happens meanwhile. */
   async replace(path: string, content: Buffer | string, mode = 0o644): Promise<void> {
-    await mkdir(dirname(this.at(path)), { recursive: true })
-    const temporary = `${this.at(path)}.lowerwatch-new`
+    const folder = await this.path(dirname(path))
+    await mkdir(folder, { recursive: true })
+    const temporary = `${folder}/${basename(path)}.lowerwatch-new`
     try {
       await writeFile(temporary, content, { mode })
       const file = await open(temporary)
       await file.sync().finally(() => file.close())
-      await rename(temporary, this.at(path))
+      await rename(temporary, `${folder}/${basename(path)}`)
     } finally {
       await rm(temporary, { force: true })
     }
@@ -93,10 +111,10 @@ export class Target {
 
   /** Removes a file, and the directories that were made for it, when they are empty then. */
   async remove(path: string): Promise<void> {
-    await rm(this.at(path), { force: true })
+    await rm(`${await this.path(dirname(path))}/${basename(path)}`, { force: true })
     try {
       for (let folder = dirname(path); /lowerwatch|\/updates$/.test(folder); folder = dirname(folder))
-        await rmdir(this.at(folder))
+        await rmdir(await this.path(folder))
     } catch (error) {
       if (!isCode(error, 'ENOTEMPTY', 'EEXIST', 'ENOENT')) throw error
     }
