@@ -12,7 +12,7 @@ import { buildModule, type ModuleBuild, planModule } from './build.js'
 import type { Check } from './checks.js'
 import { fetchHeaders, findHeaders, type Headers } from './headers.js'
 import { type Loaded, loadedModule } from './loaded.js'
-import { moduleSource, versionOf } from './source.js'
+import { checkRelease, moduleSource, versionOf } from './source.js'
 import { type Installed, Target } from './target.js'
 import { describeUse, type ModuleUse, moduleUse } from './users.js'
 
@@ -47,10 +47,10 @@ export async function obtainModule(options: ModuleOptions, root = cacheRoot()): 
 }
 
 export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Promise<Obtained> {
-  await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
   const release = options.release ?? runningRelease()
   // First of all: is there a series for it?
   const series = await choosePatches(versionOf(release), 'overlayfs')
+  await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
   let opened: Archive | null = null
   const archive = async () => {
     opened ??= await Archive.open(root, note)
@@ -101,7 +101,7 @@ export async function status(options: ModuleOptions): Promise<void> {
 }
 
 export async function moduleStatus(release: string, root = cacheRoot()): Promise<ModuleStatus> {
-  const running = release === runningRelease()
+  const running = checkRelease(release) === runningRelease()
   const headers = await findHeaders(release, root)
   const words = new Map([
     ['m', 'module'],

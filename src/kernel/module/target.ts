@@ -7,6 +7,7 @@ import { LowerwatchError } from '../../errors.js'
 import { output } from '../tools.js'
 import { isCode } from '../workspace.js'
 import { securePath } from './secure.js'
+import { checkRelease } from './source.js'
 
 const why = 'a module is not installed where others than root can change files'
 
@@ -38,6 +39,7 @@ export class Target {
 
   /** @throws LowerwatchError KERNEL when that machine does not have this kernel, NOT_PERMITTED ({@link securePath}), USAGE */
   static async open(root: string, release: string): Promise<Target> {
+    checkRelease(release)
     if (root === '') throw new LowerwatchError('USAGE', 'the root of a machine is a directory')
     const real = await securePath(resolve(root), why)
     const target = new Target(real === '/' ? '' : real, release)

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { moduleStatus, obtainFor } from '../../../src/kernel/module/commands.js'
 import { securePath, secureTree, stranger } from '../../../src/kernel/module/secure.js'
 import { Target } from '../../../src/kernel/module/target.js'
 
@@ -78,6 +79,35 @@ describe('who can change a file', () => {
   it('ends with links that lead to themselves', async () => {
     await using there = await directory({ loop: '-> loop' })
     await expect(securePath(`${there.root}/loop`, '')).rejects.toMatchObject({ code: 'NO_SUCH_PATH' })
+  })
+})
+
+describe('the release of a kernel', () => {
+  const bad = [
+    '',
+    '-x',
+    '--json',
+    '..',
+    '../6.12.95',
+    '6.12.95/..',
+    '6.12.95-a/../b',
+    '6.12..',
+    '6.12.95\n',
+    '6.12\x1b[2J',
+    '6.12.95 x',
+    'six',
+  ]
+
+  it.each(bad)('is not %j: one line, exit status 2', async (text) => {
+    const command = ['build', 'install', 'remove', 'status'][bad.indexOf(text) % 4]!
+    const argv = [main, 'kernel', 'module', command, '--release', text]
+    const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8' })
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: there are none
+    expect(stderr).toMatch(/^lowerwatch: [^\x00-\x1f\x7f]*is no release of a kernel[^\x00-\x1f\x7f]*\n$/)
+    expect([status, stdout]).toEqual([2, ''])
+    await expect(Target.open('/', text)).rejects.toMatchObject({ code: 'USAGE' })
+    await expect(obtainFor({ release: text })).rejects.toMatchObject({ code: 'USAGE' })
+    await expect(moduleStatus(text)).rejects.toMatchObject({ code: 'USAGE' })
   })
 })
 
