@@ -9,7 +9,9 @@ import { output, requireRoot, requireTools } from '../tools.js'
 import { recheck, refuse } from './build.js'
 import { describeCheck, type ModuleOptions, type Obtained, obtainFor } from './commands.js'
 import { dkmsInstall, dkmsRemove, hasDkms, hooks, hookTexts } from './dkms.js'
+import { cleanEnvironment } from './environment.js'
 import { type Exchange, exchangeModule, loadedModule } from './loaded.js'
+import { secureProgram } from './program.js'
 import { planSignature, type SigningKey, signModule } from './sign.js'
 import { type Installed, type Method, sha256, Target } from './target.js'
 import { describeUse } from './users.js'
@@ -47,6 +49,7 @@ export async function installModule(options: InstallOptions): Promise<InstallRes
   const { target, release } = await open(options, 'installing a module')
   const given = options.key === undefined && options.cert === undefined ? {} : keyGiven(options)
   const method = await chooseMethod(target, options, given)
+  await secureProgram()
   const obtained = await obtainFor({ ...options, release })
   const checks = [...obtained.built.checks, ...(await recheck(obtained, target))]
   refuse(checks, release)
@@ -209,9 +212,10 @@ async function removeHooks(target: Target, { fromHook }: InstallOptions): Promis
 }
 
 /** $XDG_CACHE_HOME as it is now. */
-const cacheHome = () => dirname(dirname(cacheRoot()))
+const cacheHome = () => dirname(dirname(resolve(cacheRoot())))
 
 export async function install(options: InstallOptions): Promise<void> {
+  cleanEnvironment()
   const done = await installModule(options)
   if (options.json) return say(JSON.stringify(done, null, 2))
   say(`installed ${done.module} (${done.method}: ${done.how})`)
@@ -220,6 +224,7 @@ export async function install(options: InstallOptions): Promise<void> {
 }
 
 export async function remove(options: InstallOptions): Promise<void> {
+  cleanEnvironment()
   const done = await removeModule(options)
   if (options.json) return say(JSON.stringify(done, null, 2))
   say(done.removed ? `removed ${done.removed.module}` : 'nothing is installed')

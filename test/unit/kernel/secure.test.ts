@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 
 import { spawnSync } from 'node:child_process'
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { moduleStatus, obtainFor } from '../../../src/kernel/module/commands.js'
+import { cleanEnvironment } from '../../../src/kernel/module/environment.js'
+import { secureProgram } from '../../../src/kernel/module/program.js'
 import { securePath, secureTree, stranger } from '../../../src/kernel/module/secure.js'
 import { Target } from '../../../src/kernel/module/target.js'
 
@@ -79,6 +81,76 @@ describe('who can change a file', () => {
   it('ends with links that lead to themselves', async () => {
     await using there = await directory({ loop: '-> loop' })
     await expect(securePath(`${there.root}/loop`, '')).rejects.toMatchObject({ code: 'NO_SUCH_PATH' })
+  })
+})
+
+describe('the program that scripts of the system start', () => {
+  it('is refused when somebody else can change it, or a package that it needs', async () => {
+    const manifest = (...names: string[]) =>
+      JSON.stringify({ dependencies: Object.fromEntries(names.map((name) => [name, '1'])) })
+    await using there = await directory({
+      'app/node_modules/lowerwatch/package.json': manifest('a', '@s/b', 'absent'),
+      'app/node_modules/lowerwatch/dist/main.js': '',
+      'app/node_modules/lowerwatch/node_modules/a/package.json': manifest('c'),
+      'app/node_modules/@s/b/package.json': '{}',
+      'app/node_modules/c': '-> ../store/c',
+      'app/node_modules/other/package.json': '{}',
+      'app/store/c/package.json': '{}',
+      'app/store/c/lib/index.js': '',
+      'bin/node': '',
+    })
+    const { root } = there
+    const looked = () => secureProgram(`${root}/app/node_modules/lowerwatch`, `${root}/bin/node`)
+    await looked()
+    // Nothing that it needs.
+    await chmod(`${root}/app/node_modules/other`, 0o777)
+    await looked()
+    for (const path of [
+      'bin/node',
+      'app',
+      'app/node_modules/lowerwatch/dist',
+      'app/node_modules/lowerwatch/dist/main.js',
+      'app/node_modules/lowerwatch/node_modules',
+      'app/node_modules/lowerwatch/node_modules/a/package.json',
+      'app/node_modules/@s',
+      'app/node_modules/@s/b',
+      'app/store/c/lib/index.js',
+    ]) {
+      const { mode } = await stat(`${root}/${path}`)
+      await chmod(`${root}/${path}`, mode | 0o002)
+      await expect(looked()).rejects.toMatchObject(refused(`${root}/${path}`))
+      await chmod(`${root}/${path}`, mode)
+    }
+  })
+
+  it('as root is given no options by the environment', () => {
+    const before = process.umask()
+    try {
+      const env = {
+        HOME: '/root',
+        LC_ALL: 'C',
+        https_proxy: 'p',
+        LOWERWATCH_DEBUG: '1',
+        KBUILD_SIGN_PIN: '1',
+      }
+      const bad = {
+        PATH: '/home/u/bin',
+        MAKEFLAGS: 'x',
+        KCFLAGS: 'x',
+        TMPDIR: '/x',
+        APT_CONFIG: '/x',
+        TAR_OPTIONS: 'x',
+      }
+      const given = { ...env, ...bad }
+      cleanEnvironment(given, 1000)
+      expect(given).toEqual({ ...env, ...bad })
+      process.umask(0)
+      cleanEnvironment(given, 0)
+      expect(given).toEqual({ ...env, PATH: expect.stringMatching(/^\/usr\/local\/sbin:.*:\/bin$/) })
+      expect(process.umask()).toBe(0o022)
+    } finally {
+      process.umask(before)
+    }
   })
 })
 
