@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-import { createHash } from 'node:crypto'
-import { access, mkdir, open, readFile, realpath, rename, rm, rmdir, writeFile } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { access, mkdir, open, readdir, readFile, realpath, rename, rm, rmdir } from 'node:fs/promises'
 import { basename, dirname, resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { output } from '../tools.js'
@@ -98,22 +98,37 @@ export class Target {
 
   /** Writes a file so that there is either the old one or the new one, whatever happens meanwhile. */
   async replace(path: string, content: Buffer | string, mode = 0o644): Promise<void> {
-    const folder = await this.path(dirname(path))
-    await mkdir(folder, { recursive: true })
-    const temporary = `${folder}/${basename(path)}.lowerwatch-new`
+    const folder = await this.#folder(path)
+    await mkdir(folder, { recursive: true, mode: 0o755 })
+    const temporary = `${folder}/${temporaryName()}`
     try {
-      await writeFile(temporary, content, { mode })
-      const file = await open(temporary)
-      await file.sync().finally(() => file.close())
+      // O_EXCL: neither a file that is there nor what a link leads to.
+      const file = await open(temporary, 'wx', mode)
+      try {
+        await file.writeFile(content)
+        await file.chmod(mode)
+        await file.sync()
+      } finally {
+        await file.close()
+      }
       await rename(temporary, `${folder}/${basename(path)}`)
     } finally {
       await rm(temporary, { force: true })
     }
+    await sync(folder)
+  }
+
+  /** Where a file is, which is no link that would be followed; without what was left there by one who was killed. */
+  async #folder(path: string): Promise<string> {
+    const folder = await this.path(dirname(path))
+    for (const name of await namesIn(folder))
+      if (isTemporary(name)) await rm(`${folder}/${name}`, { force: true })
+    return folder
   }
 
   /** Removes a file, and the directories that were made for it, when they are empty then. */
   async remove(path: string): Promise<void> {
-    await rm(`${await this.path(dirname(path))}/${basename(path)}`, { force: true })
+    await rm(`${await this.#folder(path)}/${basename(path)}`, { force: true })
     try {
       for (let folder = dirname(path); /lowerwatch|\/updates$/.test(folder); folder = dirname(folder))
         await rmdir(await this.path(folder))
@@ -151,6 +166,25 @@ export class Target {
   get #record(): string {
     return `/var/lib/lowerwatch/modules/${this.release}.json`
   }
+}
+
+/** Neither depmod nor run-parts(8) takes it. */
+const temporaryName = () => `.lowerwatch-${randomBytes(8).toString('hex')}`
+const isTemporary = (name: string) => /^\.lowerwatch-[0-9a-f]{16}$/.test(name)
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if (isCode(error, 'ENOENT', 'ENOTDIR')) return []
+    throw error
+  }
+}
+
+/** So that a name is there after a loss of power: fsync(2) of a file does not say so. */
+async function sync(folder: string): Promise<void> {
+  const directory = await open(folder)
+  await directory.sync().finally(() => directory.close())
 }
 
 export const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex')

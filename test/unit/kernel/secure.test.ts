@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: MIT
 
 import { spawnSync } from 'node:child_process'
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -221,6 +232,43 @@ describe('a machine in a directory', () => {
       code: 'KERNEL',
       message: expect.stringMatching(/leads out of/),
     })
+  })
+
+  it('gets a file by a name that nobody can know, and what a killed one left is gone', async () => {
+    await using there = await directory({
+      ...modules(),
+      'etc/hook.lowerwatch-new': '-> ../victim',
+      'etc/hook': '-> ../victim',
+      'etc/.lowerwatch-0123456789abcdef': 'left',
+      'etc/.lowerwatch-other': 'not ours',
+      victim: 'untouched',
+    })
+    const { root } = there
+    const target = await Target.open(root, release)
+    const before = process.umask(0o077)
+    try {
+      await target.replace('/etc/hook', 'new', 0o755)
+      await target.replace('/etc/below/hook', 'new')
+    } finally {
+      process.umask(before)
+    }
+    expect(await readFile(`${root}/victim`, 'utf8')).toBe('untouched')
+    expect((await readdir(`${root}/etc`)).sort()).toEqual([
+      '.lowerwatch-other',
+      'below',
+      'hook',
+      'hook.lowerwatch-new',
+    ])
+    const found = await lstat(`${root}/etc/hook`)
+    expect([found.isFile(), found.mode & 0o777]).toEqual([true, 0o755])
+    expect((await lstat(`${root}/etc/below/hook`)).mode & 0o777).toBe(0o644)
+    await writeFile(`${root}/etc/.lowerwatch-0123456789abcdef`, 'left')
+    await target.remove('/etc/hook')
+    expect((await readdir(`${root}/etc`)).sort()).toEqual([
+      '.lowerwatch-other',
+      'below',
+      'hook.lowerwatch-new',
+    ])
   })
 
   it('is refused, with one line and exit status 2, when others can write in it', async () => {
