@@ -118,7 +118,7 @@ export async function dkmsInstall(target: Target, headers: Headers, cache: strin
     throw error
   }
   const path = await target.resolved()
-  if (!path?.startsWith(`/lib/modules/${release}${installDirectory}/`)) {
+  if (path === null || !target.dkmsPaths.includes(path)) {
     await dkmsRemove(target)
     throw new LowerwatchError('KERNEL', `modprobe would load ${path}, not what DKMS installed`, {
       hint: 'see depmod.d(5)',

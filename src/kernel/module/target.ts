@@ -96,6 +96,12 @@ export class Target {
     return `/lib/modules/${this.release}/updates/lowerwatch/overlay.ko`
   }
 
+  /** Where DKMS puts it, packed as it is set up to. */
+  get dkmsPaths(): string[] {
+    const path = `/lib/modules/${this.release}/updates/dkms/overlay.ko`
+    return ['', '.gz', '.xz', '.zst'].map((end) => path + end)
+  }
+
   /** Writes a file so that there is either the old one or the new one, whatever happens meanwhile. */
   async replace(path: string, content: Buffer | string, mode = 0o644): Promise<void> {
     const folder = await this.#folder(path)
@@ -150,9 +156,16 @@ export class Target {
     return path.startsWith('/') ? path : `${folder}/${path}`
   }
 
+  /** @throws LowerwatchError KERNEL when the record is not one that an installation writes */
   async installed(): Promise<Installed | null> {
     const text = await this.read(this.#record)
-    return text && (JSON.parse(text.toString('utf8')) as Installed)
+    if (text === null) return null
+    const record = parseRecord(text.toString('utf8'))
+    const place = record?.method === 'direct' ? [this.modulePath] : this.dkmsPaths
+    if (record && record.release === this.release && place.includes(record.module)) return record
+    throw new LowerwatchError('KERNEL', `${this.at(this.#record)} is not what "install" writes`, {
+      hint: 'delete it, and run this again',
+    })
   }
 
   async remember(installed: Installed): Promise<void> {
@@ -165,6 +178,20 @@ export class Target {
 
   get #record(): string {
     return `/var/lib/lowerwatch/modules/${this.release}.json`
+  }
+}
+
+function parseRecord(text: string): Installed | null {
+  try {
+    const { release, method, module, sha256, source, certificate } = JSON.parse(text)
+    const strings = [release, module, source, sha256 ?? '', certificate ?? '']
+    if (!strings.every((field) => typeof field === 'string' && !/\p{Cc}/u.test(field))) return null
+    if (method !== 'dkms' && method !== 'direct') return null
+    return { release, method, module, sha256, source, certificate }
+  } catch (error) {
+    // A SyntaxError, or a TypeError for null.
+    if (error instanceof SyntaxError || error instanceof TypeError) return null
+    throw error
   }
 }
 
