@@ -1,7 +1,20 @@
 // SPDX-License-Identifier: MIT
 
 import { createHash, randomBytes } from 'node:crypto'
-import { access, mkdir, open, readdir, readFile, realpath, rename, rm, rmdir } from 'node:fs/promises'
+import {
+  access,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  rmdir,
+  writeFile,
+} from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { basename, dirname, resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { output } from '../tools.js'
@@ -143,15 +156,34 @@ export class Target {
     }
   }
 
-  async depmod(): Promise<void> {
-    await output('depmod', ['-b', this.root || '/', this.release])
+  async depmod(...options: string[]): Promise<void> {
+    await output('depmod', ['-b', this.root || '/', ...options, this.release])
+  }
+
+  /**
+   * Takes the module away that was installed directly. modules.dep names a file that is there at every moment: it is
+   * turned to the kernel's own before, because a mount finds no overlayfs between that and depmod's end otherwise.
+   */
+  async withdraw(): Promise<void> {
+    if ((await this.resolved()) === this.modulePath) {
+      const work = await mkdtemp(`${tmpdir()}/lowerwatch-depmod-`)
+      try {
+        await writeFile(`${work}/stock.conf`, 'override overlay * kernel/fs/overlayfs\n')
+        await this.depmod('-C', `${work}/stock.conf`)
+      } finally {
+        await rm(work, { recursive: true, force: true })
+      }
+    }
+    await this.remove(this.modulePath)
+    // What the machine's own depmod.d says of other modules counts again.
+    await this.depmod()
   }
 
   /** The file that modprobe(8) takes for overlayfs; null when there is none. */
   async resolved(): Promise<string | null> {
     const folder = `/lib/modules/${this.release}`
     const text = (await this.read(`${folder}/modules.dep`))?.toString('latin1') ?? ''
-    const path = /^(\S*\boverlay\.ko(?:\.\w+)?):/m.exec(text)?.[1]
+    const path = /^((?:\S*\/)?overlay\.ko(?:\.\w+)?):/m.exec(text)?.[1]
     if (path === undefined) return null
     return path.startsWith('/') ? path : `${folder}/${path}`
   }
