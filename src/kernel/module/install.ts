@@ -59,6 +59,8 @@ async function installOn(target: Target, options: InstallOptions): Promise<Insta
   const given = options.key === undefined && options.cert === undefined ? {} : keyGiven(options)
   const method = await chooseMethod(target, options, given)
   await secureProgram()
+  // What is written last is looked at first: nothing is to be undone then.
+  for (const hook of hooks) await target.path(hook)
   const obtained = await obtainFor({ ...options, release })
   const checks = [...obtained.built.checks, ...(await recheck(obtained, target))]
   refuse(checks, release)

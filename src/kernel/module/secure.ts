@@ -51,7 +51,7 @@ export async function securePath(path: string, why: string, root = ''): Promise<
     const next = `${at}/${part}`
     const { stat, who } = await look(next)
     // In a sticky directory what is there is safe, and what is not there yet can be anybody's.
-    if (stat === null && shared) throw refusal(at, shared, why)
+    if (stat === null && shared) throw refusal(at || '/', shared, why)
     if (!stat?.isSymbolicLink()) {
       at = next
       shared = who
