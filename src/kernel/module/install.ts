@@ -3,12 +3,10 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { release as runningRelease, tmpdir } from 'node:os'
 import { dirname, resolve } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
-import { fromText } from '../../bytes.js'
 import { LowerwatchError } from '../../errors.js'
-import { native } from '../../native.js'
 import { cacheRoot } from '../cache.js'
 import { output, requireRoot, requireTools } from '../tools.js'
+import { alone } from './alone.js'
 import { recheck, refuse } from './build.js'
 import { describeCheck, type ModuleOptions, type Obtained, obtainFor } from './commands.js'
 import { dkmsInstall, dkmsRemove, hasDkms, hooks, hookTexts } from './dkms.js'
@@ -51,7 +49,7 @@ export interface InstallResult extends Installed {
  */
 export async function installModule(options: InstallOptions): Promise<InstallResult> {
   const target = await open(options, 'installing a module')
-  return alone(target, () => installOn(target, options))
+  return alone(target, note, () => installOn(target, options))
 }
 
 async function installOn(target: Target, options: InstallOptions): Promise<InstallResult> {
@@ -108,7 +106,7 @@ export interface RemoveResult {
  */
 export async function removeModule(options: InstallOptions): Promise<RemoveResult> {
   const target = await open(options, 'removing a module')
-  return alone(target, () => removeFrom(target, options))
+  return alone(target, note, () => removeFrom(target, options))
 }
 
 async function removeFrom(target: Target, options: InstallOptions): Promise<RemoveResult> {
@@ -137,26 +135,6 @@ async function open(options: InstallOptions, what: string): Promise<Target> {
   const target = await Target.open(root, release)
   await requireTools('depmod', 'modprobe', 'rmmod')
   return target
-}
-
-/** Runs `work` while nobody else changes the modules of that machine: a hook may come meanwhile. */
-async function alone<T>(target: Target, work: () => Promise<T>): Promise<T> {
-  const path = `${await target.path('/lib/modules')}/.lowerwatch.lock`
-  const lane = new native.Lane('install', { bulk: true })
-  try {
-    let lock = await native.lockFile(lane, fromText(path))
-    if (lock === null) note('another process installs or removes a module, waiting')
-    // flock(2) without LOCK_NB could not be told to stop.
-    for (; lock === null; lock = await native.lockFile(lane, fromText(path))) await delay(500)
-    try {
-      return await work()
-    } finally {
-      await rm(path, { force: true })
-      lock.close()
-    }
-  } finally {
-    lane.close()
-  }
 }
 
 function keyGiven({ key, cert }: InstallOptions): Partial<SigningKey> {
