@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-import { spawnSync } from 'node:child_process'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { obtainModule } from '../../src/kernel/module/commands.js'
+import { other, runOnACopy } from './copy.js'
 import { type Image, obtainImage, obtainPackage } from './image.js'
 
 const release = process.env.LOWERWATCH_DISTRO_RELEASE!
-/** Another kernel from the same source: what an update of the kernel brings. */
-const other = release.includes('-cloud-')
-  ? release.replace('-cloud-', '-')
-  : release.replace(/-(?=\w+$)/, '-cloud-')
-const onACopy = join(dirname(fileURLToPath(import.meta.url)), 'on-a-copy')
 const reason = process.getuid?.() === 0 ? '' : 'mounts a copy of this machine: needs root'
 
 describe.skipIf(reason !== '')(`on a copy of this machine${reason && ` (skipped: ${reason})`}`, () => {
@@ -25,30 +18,8 @@ describe.skipIf(reason !== '')(`on a copy of this machine${reason && ` (skipped:
     for (const wanted of [release, other]) await obtainModule({ release: wanted })
   })
 
-  /** What each line said, and its exit status. The lines share a shell. */
-  function run(lines: string[], { withDkms }: { withDkms: boolean }): { status: number; output: string }[] {
-    const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
-    const script = [
-      `cd ${quoted(process.cwd())}`,
-      `R=${release} OTHER=${other}`,
-      `lowerwatch() { ${quoted(process.execPath)} dist/cli/main.js kernel module "$@"; }`,
-      'shows() { modprobe -S "$1" --show-depends overlay | sed "s/^insmod //; s/ $//"; }',
-      'mkdir -p /lib/modules/$R /lib/modules/$OTHER /var/lib/dkms',
-      `cp -a ${quoted(`${image.root}/lib/modules/${release}`)}/. /lib/modules/$R/`,
-      // Of the other one only what a test looks at: overlayfs.
-      'mkdir -p /lib/modules/$OTHER/kernel/fs; cp -a /lib/modules/$R/kernel/fs/overlayfs /lib/modules/$OTHER/kernel/fs/',
-      'cp /lib/modules/$R/modules.{order,builtin,builtin.modinfo} /lib/modules/$OTHER/',
-      'rm /lib/modules/$OTHER/kernel/fs/overlayfs/*; touch /lib/modules/$OTHER/modules.dep',
-      withDkms ? `cp -a ${quoted(dkms)}/. /` : 'rm -rf /usr/sbin/dkms /etc/kernel/*/dkms',
-      ...lines.map((line) => `echo "== begin"; { ${line}\n} 2>&1; echo "== end $?"`),
-    ]
-    const argv = ['--mount', '--propagation', 'private', onACopy]
-    const input = `${script.join('\n')}\n`
-    const done = spawnSync('unshare', argv, { input, encoding: 'utf8', maxBuffer: 1 << 26 })
-    const found = [...done.stdout.matchAll(/^== begin\n([\s\S]*?)^== end (\d+)$/gm)]
-    expect(found.length, done.stderr + done.stdout).toBe(lines.length)
-    return found.map(([, text, status]) => ({ status: Number(status), output: text!.trim() }))
-  }
+  const run = (lines: string[], { withDkms }: { withDkms: boolean }) =>
+    runOnACopy({ release, other, image, dkms: withDkms ? dkms : null }, lines)
 
   it('DKMS builds, installs and forgets it; kernels that come and go have it', () => {
     const files =

@@ -42,6 +42,8 @@ def main():
     for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"),
                          ("tmpfs", "/tmp"), ("tmpfs", "/run"), ("cgroup2", "/sys/fs/cgroup")):
         mount(kind, target)
+    # A first root has the mode of a directory for temporary files, 1777; one on a disk has not.
+    os.chmod("/", 0o755)
     os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR="/tmp", HOME="/tmp", LC_ALL="C.UTF-8")
     line = os.open("/dev/ttyS0", os.O_WRONLY | os.O_NOCTTY)
     tty.setraw(line)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -80,6 +80,23 @@ describe(`kernel module install and remove, on a machine with Linux ${release} t
     })
     expect(await contentsOf(root)).toEqual(before)
   })
+
+  it.each(['etc/kernel/postinst.d', 'lib/modules', 'var/lib'])(
+    'is refused where others can write in %s, and changes nothing',
+    async (path) => {
+      await using machine = await makeMachine(image)
+      const { root } = machine
+      await mkdir(`${root}/${path}`, { recursive: true })
+      await chmod(`${root}/${path}`, 0o777)
+      const before = await contentsOf(root)
+      await expect(install(root)).rejects.toMatchObject({
+        code: 'NOT_PERMITTED',
+        exitCode: 2,
+        message: `${root}/${path} can be written by everybody`,
+      })
+      expect(await contentsOf(root)).toEqual(before)
+    },
+  )
 
   it('is refused for a kernel that is not there, as a command with exit status 2', async () => {
     await using machine = await makeMachine(image)

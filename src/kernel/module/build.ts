@@ -24,6 +24,7 @@ import {
 import { type ModuleInfo, readModule } from './elf.js'
 import type { Headers } from './headers.js'
 import { includedBeside, type ModuleSource } from './source.js'
+import type { Target } from './target.js'
 
 /** A module in the cache. */
 export interface ModuleBuild {
@@ -152,7 +153,12 @@ export async function buildModule(
       const built = readModule(bytes, module)
       const checks = [
         ...plan.checks,
-        ...checkModule(built, headers, modulePatches(series), await stockModule(headers.release)),
+        ...checkModule(
+          built,
+          headers,
+          modulePatches(series),
+          await stockModule(stockFolder(headers.release)),
+        ),
         checkBtf(built, types.wanted, types.base, await runningTypes(headers.release)),
       ]
       refuse(checks, headers.release)
@@ -172,19 +178,18 @@ export async function buildModule(
 
 /**
  * What may have changed since a module was built: the kernel that runs, and the module that the distribution made.
- *
- * @param root of the machine that it is for, `''` for this one
  */
 export async function recheck(
   { built, headers, series }: { built: ModuleBuild; headers: Headers; series: Patch[] },
-  root: string,
+  target: Target,
 ): Promise<Check[]> {
   const bytes = await readFile(built.module)
   const info = readModule(bytes, built.module)
   const base = await bytesOf(`${headers.directory}/vmlinux`)
-  const running = root === '' ? await runningTypes(headers.release) : null
+  const running = target.own ? await runningTypes(headers.release) : null
+  const folder = await target.path(stockFolder(headers.release))
   const checks = [
-    ...checkModule(info, headers, modulePatches(series), await stockModule(headers.release, root)),
+    ...checkModule(info, headers, modulePatches(series), await stockModule(folder)),
     checkBtf(info, true, base && readModule(base, 'vmlinux').btf, running),
   ]
   if (createHash('sha256').update(bytes).digest('hex') !== built.sha256)
@@ -234,9 +239,11 @@ async function runningTypes(release: string): Promise<Buffer | null> {
   return release === runningRelease() ? bytesOf('/sys/kernel/btf/vmlinux') : null
 }
 
+const stockFolder = (release: string) => `/lib/modules/${release}/kernel/fs/overlayfs`
+
 /** The module that the distribution made for this kernel, where it is installed. */
-async function stockModule(release: string, root = ''): Promise<ModuleInfo | null> {
-  const path = `${root}/lib/modules/${release}/kernel/fs/overlayfs/overlay.ko`
+async function stockModule(folder: string): Promise<ModuleInfo | null> {
+  const path = `${folder}/overlay.ko`
   const plain = await bytesOf(path)
   if (plain) return readModule(plain, path)
   for (const [suffix, program] of [

@@ -2,6 +2,7 @@
 
 import { copyFile } from 'node:fs/promises'
 import { release as runningRelease } from 'node:os'
+import { resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { Archive } from '../apt.js'
 import { cacheRoot, listRecords, readRecord } from '../cache.js'
@@ -10,9 +11,11 @@ import type { Patch } from '../series.js'
 import { requireTools } from '../tools.js'
 import { buildModule, type ModuleBuild, planModule } from './build.js'
 import type { Check } from './checks.js'
+import { cleanEnvironment } from './environment.js'
 import { fetchHeaders, findHeaders, type Headers } from './headers.js'
 import { type Loaded, loadedModule } from './loaded.js'
-import { moduleSource, versionOf } from './source.js'
+import { securePath } from './secure.js'
+import { checkRelease, moduleSource, versionOf } from './source.js'
 import { type Installed, Target } from './target.js'
 import { describeUse, type ModuleUse, moduleUse } from './users.js'
 
@@ -27,6 +30,7 @@ export interface ModuleOptions {
 
 /** Builds overlay.ko with the overlayfs series for a kernel, or finds it in the cache. Nothing is installed. */
 export async function build(options: ModuleOptions & { output?: string }): Promise<void> {
+  cleanEnvironment()
   const done = await obtainModule(options)
   if (options.output !== undefined) await copyFile(done.module, options.output)
   if (options.json) return say(JSON.stringify(done, null, 2))
@@ -47,10 +51,11 @@ export async function obtainModule(options: ModuleOptions, root = cacheRoot()): 
 }
 
 export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Promise<Obtained> {
-  await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
   const release = options.release ?? runningRelease()
   // First of all: is there a series for it?
   const series = await choosePatches(versionOf(release), 'overlayfs')
+  await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
+  await secureForRoot(root, 'root builds from a cache of its own: use sudo -H, or set XDG_CACHE_HOME')
   let opened: Archive | null = null
   const archive = async () => {
     opened ??= await Archive.open(root, note)
@@ -58,9 +63,15 @@ export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Pro
   }
   const headers =
     (await findHeaders(release, root)) ?? (await fetchHeaders(release, await archive(), note, root))
+  await secureForRoot(headers.directory, 'make would run what is there as root')
   const source = await moduleSource(headers, series, { tree: options.tree, archive, note, root })
   const plan = await planModule(source, series, headers)
   return { built: await buildModule(plan, source, series, headers, note, root), headers, series }
+}
+
+/** What root builds from, another user must not be able to change. Another user's own build is that user's business. */
+async function secureForRoot(path: string, why: string): Promise<void> {
+  if (process.geteuid!() === 0) await securePath(resolve(path), why)
 }
 
 export interface ModuleStatus {
@@ -101,7 +112,7 @@ export async function status(options: ModuleOptions): Promise<void> {
 }
 
 export async function moduleStatus(release: string, root = cacheRoot()): Promise<ModuleStatus> {
-  const running = release === runningRelease()
+  const running = checkRelease(release) === runningRelease()
   const headers = await findHeaders(release, root)
   const words = new Map([
     ['m', 'module'],
@@ -135,7 +146,7 @@ async function installedFor(release: string): Promise<Installed | null> {
     return await (await Target.open('/', release)).installed()
   } catch (error) {
     // There is no such kernel on this machine.
-    if (error instanceof LowerwatchError) return null
+    if (error instanceof LowerwatchError && error.code === 'KERNEL') return null
     throw error
   }
 }

@@ -8,6 +8,7 @@ import { versions } from '../series.js'
 import { onPath, output } from '../tools.js'
 import type { Headers } from './headers.js'
 import type { Target } from './target.js'
+import { undone } from './undone.js'
 
 const packageName = 'lowerwatch-overlay'
 const installDirectory = '/updates/dkms'
@@ -22,8 +23,10 @@ export interface DkmsPackage {
 export async function dkmsPackage(): Promise<DkmsPackage> {
   const file = new URL('../../../package.json', import.meta.url)
   const { version } = JSON.parse(await readFile(file, 'utf8')) as { version: string }
-  return { version, directory: `/usr/src/${packageName}-${version}` }
+  return { version, directory: sources(version) }
 }
+
+const sources = (version: string) => `/usr/src/${packageName}-${version}`
 
 export const hasDkms = () => onPath('dkms')
 
@@ -99,26 +102,22 @@ export const hooks = ['postinst.d', 'header_postinst.d', 'prerm.d'].map(
 /** Builds and installs through DKMS. @throws LowerwatchError KERNEL, and then DKMS does not know the package any more */
 export async function dkmsInstall(target: Target, headers: Headers, cache: string): Promise<string> {
   const { version, directory } = await dkmsPackage()
-  const conf = confText(version, await versions())
-  const known = (await target.read(`${directory}/dkms.conf`))?.toString('utf8')
-  await target.replace(`${directory}/dkms.conf`, conf)
+  // What is there is of before: the series may be another one.
+  await dkmsRemove(target)
+  await target.replace(`${directory}/dkms.conf`, confText(version, await versions()))
   await target.replace(`${directory}/build`, buildScript(cache), 0o755)
   const of = ['-m', packageName, '-v', version]
   const { release } = target
   try {
-    if (known === undefined || !(await isAdded(version))) await output('dkms', ['add', ...of])
-    // What is there is of before: the series may be another one.
-    await output('dkms', ['remove', ...of, '-k', release]).catch(ignoreUnknown)
     if (!(await isAdded(version))) await output('dkms', ['add', ...of])
     // The headers may be in the cache, and neither module has a version that could be compared.
     const force = ['--force', '--kernelsourcedir', headers.directory]
     await output('dkms', ['install', ...of, '-k', release, ...force])
   } catch (error) {
-    await dkmsRemove(target)
-    throw error
+    throw await undone(error, () => dkmsRemove(target))
   }
   const path = await target.resolved()
-  if (!path?.startsWith(`/lib/modules/${release}${installDirectory}/`)) {
+  if (path === null || !target.dkmsPaths.includes(path)) {
     await dkmsRemove(target)
     throw new LowerwatchError('KERNEL', `modprobe would load ${path}, not what DKMS installed`, {
       hint: 'see depmod.d(5)',
@@ -127,18 +126,32 @@ export async function dkmsInstall(target: Target, headers: Headers, cache: strin
   return path
 }
 
-/** Takes the module of this kernel from DKMS, and the package when no other kernel has one. */
-export async function dkmsRemove(target: Target): Promise<void> {
-  const { version, directory } = await dkmsPackage()
-  const of = ['-m', packageName, '-v', version]
-  await output('dkms', ['remove', ...of, '-k', target.release]).catch(ignoreUnknown)
-  if (/: (built|installed)/.test(await output('dkms', ['status', ...of]))) return
-  if (await isAdded(version)) await output('dkms', ['remove', ...of, '--all']).catch(ignoreUnknown)
-  for (const name of ['dkms.conf', 'build']) await target.remove(`${directory}/${name}`)
+/**
+ * Takes the module of this kernel from DKMS, of whatever version of this program, and the package when no other kernel has
+ * one; false when DKMS did not know it.
+ */
+export async function dkmsRemove(target: Target): Promise<boolean> {
+  const own = (await dkmsPackage()).version
+  // `lowerwatch-overlay/1.0, …`; before DKMS 3 `lowerwatch-overlay, 1.0, …`.
+  const known = [...(await status()).matchAll(/^lowerwatch-overlay(?:\/|, )([\w.+~-]+)/gm)].map(
+    (match) => match[1]!,
+  )
+  for (const version of new Set(known)) {
+    const of = ['-m', packageName, '-v', version]
+    await output('dkms', ['remove', ...of, '-k', target.release]).catch(ignoreUnknown)
+    if (/: (built|installed)/.test(await status(version))) continue
+    if (await isAdded(version)) await output('dkms', ['remove', ...of, '--all']).catch(ignoreUnknown)
+  }
+  for (const version of new Set([own, ...known]))
+    if (!(await isAdded(version)))
+      for (const name of ['dkms.conf', 'build']) await target.remove(`${sources(version)}/${name}`)
+  return known.length > 0
 }
 
-const isAdded = async (version: string) =>
-  (await output('dkms', ['status', '-m', packageName, '-v', version])).includes(packageName)
+const status = (version?: string) =>
+  output('dkms', ['status', '-m', packageName, ...(version === undefined ? [] : ['-v', version])])
+
+const isAdded = async (version: string) => (await status(version)).includes(packageName)
 
 /** DKMS fails for what it does not have. Source: dkms 3.0.10 and 3.2.2, do_uninstall() and is_module_added(). */
 function ignoreUnknown(error: unknown): void {

@@ -2,16 +2,20 @@
 
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { release as runningRelease, tmpdir } from 'node:os'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { cacheRoot } from '../cache.js'
 import { output, requireRoot, requireTools } from '../tools.js'
+import { alone } from './alone.js'
 import { recheck, refuse } from './build.js'
 import { describeCheck, type ModuleOptions, type Obtained, obtainFor } from './commands.js'
 import { dkmsInstall, dkmsRemove, hasDkms, hooks, hookTexts } from './dkms.js'
+import { cleanEnvironment } from './environment.js'
 import { type Exchange, exchangeModule, loadedModule } from './loaded.js'
+import { secureProgram } from './program.js'
 import { planSignature, type SigningKey, signModule } from './sign.js'
 import { type Installed, type Method, sha256, Target } from './target.js'
+import { undone } from './undone.js'
 import { describeUse } from './users.js'
 
 const say = (line: string) => void process.stdout.write(`${line}\n`)
@@ -44,18 +48,28 @@ export interface InstallResult extends Installed {
  *   NOT_PERMITTED; nothing is changed then
  */
 export async function installModule(options: InstallOptions): Promise<InstallResult> {
-  const { target, release } = await open(options, 'installing a module')
+  const target = await open(options, 'installing a module')
+  return alone(target, note, () => installOn(target, options))
+}
+
+async function installOn(target: Target, options: InstallOptions): Promise<InstallResult> {
+  const { release } = target
   const given = options.key === undefined && options.cert === undefined ? {} : keyGiven(options)
   const method = await chooseMethod(target, options, given)
+  await secureProgram()
+  // What is written last is looked at first: nothing is to be undone then.
+  for (const hook of hooks) await target.path(hook)
   const obtained = await obtainFor({ ...options, release })
-  const checks = [...obtained.built.checks, ...(await recheck(obtained, target.root))]
+  const checks = [...obtained.built.checks, ...(await recheck(obtained, target))]
   refuse(checks, release)
   // What there is to say of the signature is said below.
   for (const check of checks)
     if (check.result === 'note' && check.what !== 'signature') note(describeCheck(check))
   const signing = await planSignature(target, obtained.headers.config, given)
   const before = await target.installed()
-  if (before && before.method !== method.method) await uninstall(target, before)
+  await uninstall(target, method.method === 'dkms' ? 'direct' : 'dkms')
+  // Neither is left when the next step fails: DKMS takes the one of before away first.
+  if (before?.method === 'dkms' || method.method === 'dkms') await target.forget()
   const installed =
     method.method === 'dkms'
       ? await throughDkms(target, obtained, signing.with)
@@ -67,9 +81,11 @@ export async function installModule(options: InstallOptions): Promise<InstallRes
     const running = mayExchange(target, options) ? await exchangeModule('patched', installed.module) : null
     return { ...installed, how: method.why, signature: signing.why, running }
   } catch (error) {
-    await uninstall(target, installed)
-    await removeHooks(target, options)
-    throw error
+    throw await undone(error, async () => {
+      await uninstall(target, installed.method)
+      await target.forget()
+      await removeHooks(target, options)
+    })
   }
 }
 
@@ -77,6 +93,8 @@ export async function installModule(options: InstallOptions): Promise<InstallRes
 export interface RemoveResult {
   /** Null when nothing was installed. */
   removed: Installed | null
+  /** There was a part of an installation that did not come to its end. */
+  unfinished: boolean
   /** What modprobe takes now; null when the kernel has no overlayfs of its own. */
   stock: string | null
   running: Exchange | null
@@ -87,24 +105,36 @@ export interface RemoveResult {
  * module was taken away before and could not be.
  */
 export async function removeModule(options: InstallOptions): Promise<RemoveResult> {
-  const { target } = await open(options, 'removing a module')
+  const target = await open(options, 'removing a module')
+  return alone(target, note, () => removeFrom(target, options))
+}
+
+async function removeFrom(target: Target, options: InstallOptions): Promise<RemoveResult> {
   const removed = await target.installed()
-  if (removed !== null) await uninstall(target, removed)
+  if (removed?.method === 'dkms' && !(await hasDkms()))
+    throw new LowerwatchError('MISSING_TOOL', 'DKMS installed the module, and is gone', {
+      hint: 'apt-get install dkms, and run this again',
+    })
+  // Without a record, too: an installation may have been ended before it wrote one.
+  const found = [await uninstall(target, 'dkms'), await uninstall(target, 'direct')]
+  await target.forget()
   await removeHooks(target, options)
   const stock = await target.resolved()
   const exchange = mayExchange(target, options) && (await loadedModule()) === 'patched'
-  return { removed, stock, running: exchange ? await exchangeModule('stock', stock) : null }
+  const unfinished = removed === null && found.includes(true)
+  return { removed, unfinished, stock, running: exchange ? await exchangeModule('stock', stock) : null }
 }
 
 function mayExchange({ own, release }: Target, { load, fromHook }: InstallOptions): boolean {
   return own && release === runningRelease() && load !== false && fromHook !== true
 }
 
-async function open(options: InstallOptions, what: string): Promise<{ target: Target; release: string }> {
-  if (options.root === undefined) requireRoot(what)
+async function open(options: InstallOptions, what: string): Promise<Target> {
+  const { root = '/', release = runningRelease() } = options
+  if (resolve(root) === '/') requireRoot(what)
+  const target = await Target.open(root, release)
   await requireTools('depmod', 'modprobe', 'rmmod')
-  const release = options.release ?? runningRelease()
-  return { target: await Target.open(options.root ?? '/', release), release }
+  return target
 }
 
 function keyGiven({ key, cert }: InstallOptions): Partial<SigningKey> {
@@ -138,7 +168,7 @@ async function throughDkms(
   const { release } = target
   const module = await dkmsInstall(target, headers, cacheHome())
   // DKMS signs with the key that it is told, or goes on without.
-  if (key && (await output('modinfo', ['-F', 'sig_id', target.at(module)])).trim() === '') {
+  if (key && (await output('modinfo', ['-F', 'sig_id', await target.path(module)])).trim() === '') {
     await dkmsRemove(target)
     throw new LowerwatchError('KERNEL', 'DKMS did not sign the module', {
       hint: `it needs linux-headers-${release} installed (see /etc/dkms/framework.conf); or use --method direct`,
@@ -166,10 +196,11 @@ async function directly(
         hint: 'depmod.d(5) of this machine does not search "updates" first',
       })
   } catch (error) {
-    if (before === null) await target.remove(module)
-    else await target.replace(module, before)
-    await target.depmod()
-    throw error
+    throw await undone(error, async () => {
+      if (before === null) return target.withdraw()
+      await target.replace(module, before)
+      await target.depmod()
+    })
   }
   const certificate = key?.certificate ?? null
   const { release } = target
@@ -192,13 +223,12 @@ async function signed(
   }
 }
 
-async function uninstall(target: Target, installed: Installed): Promise<void> {
-  if (installed.method === 'dkms') await dkmsRemove(target)
-  else {
-    await target.remove(installed.module)
-    await target.depmod()
-  }
-  await target.forget()
+/** Takes away what one way of installing has put there, all of it or the part that it came to; false when there was none. */
+async function uninstall(target: Target, method: Method): Promise<boolean> {
+  if (method === 'dkms') return target.own && (await hasDkms()) ? dkmsRemove(target) : false
+  if (!(await target.has(target.modulePath))) return false
+  await target.withdraw()
+  return true
 }
 
 /** With the last module; a kernel that goes leaves them for the next one. */
@@ -208,9 +238,10 @@ async function removeHooks(target: Target, { fromHook }: InstallOptions): Promis
 }
 
 /** $XDG_CACHE_HOME as it is now. */
-const cacheHome = () => dirname(dirname(cacheRoot()))
+const cacheHome = () => dirname(dirname(resolve(cacheRoot())))
 
 export async function install(options: InstallOptions): Promise<void> {
+  cleanEnvironment()
   const done = await installModule(options)
   if (options.json) return say(JSON.stringify(done, null, 2))
   say(`installed ${done.module} (${done.method}: ${done.how})`)
@@ -219,10 +250,12 @@ export async function install(options: InstallOptions): Promise<void> {
 }
 
 export async function remove(options: InstallOptions): Promise<void> {
+  cleanEnvironment()
   const done = await removeModule(options)
   if (options.json) return say(JSON.stringify(done, null, 2))
-  say(done.removed ? `removed ${done.removed.module}` : 'nothing is installed')
-  if (done.removed === null && done.running === null) return
+  const left = done.unfinished ? 'removed what an unfinished installation left' : 'nothing is installed'
+  say(done.removed ? `removed ${done.removed.module}` : left)
+  if (done.removed === null && !done.unfinished && done.running === null) return
   say(done.stock === null ? 'the kernel has no overlayfs of its own' : `modprobe takes ${done.stock}`)
   for (const line of describeExchange(done.running, 'stock', options)) say(line)
 }

@@ -97,7 +97,8 @@ async function keyOf(target: Target, given: Partial<SigningKey>): Promise<Signin
     return named
   }
   for (const pair of machineKeys)
-    if ((await target.has(pair.key)) && (await target.has(pair.certificate))) return on(target, pair)
+    if ((await target.has(pair.key)) && (await target.has(pair.certificate)))
+      return { key: await target.path(pair.key), certificate: await target.path(pair.certificate) }
   return null
 }
 

@@ -47,9 +47,22 @@ export async function moduleSource(
   return { tree, release }
 }
 
+/**
+ * The release of a kernel, as `uname -r` says it: it becomes a part of paths, and of the name of a package.
+ *
+ * @throws LowerwatchError USAGE
+ */
+export function checkRelease(release: string): string {
+  if (!/^\d+\.\d+[A-Za-z0-9.+~_-]*$/.test(release) || release.includes('..'))
+    throw new LowerwatchError('USAGE', `${JSON.stringify(release)} is no release of a kernel`, {
+      hint: 'a release is like 6.12.95-amd64',
+    })
+  return release
+}
+
 /** The point release in the name of a kernel: 6.12.95 in `6.12.95+deb12-amd64`. */
 export function pointOf(release: string): string {
-  const point = /^\d+\.\d+(\.\d+)?(?=$|[+-])/.exec(release)?.[0]
+  const point = /^\d+\.\d+(\.\d+)?(?=$|[+-])/.exec(checkRelease(release))?.[0]
   if (point === undefined) throw new LowerwatchError('USAGE', `${release} is no release of a kernel`)
   return point
 }

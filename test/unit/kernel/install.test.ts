@@ -64,12 +64,45 @@ describe('a machine in a directory', () => {
   it('remembers what was installed', async () => {
     await using there = await machine()
     expect(await there.target.installed()).toBeNull()
-    const installed = { release, module: '/x', sha256: null, source: '6.12.95', certificate: null }
+    const module = `/lib/modules/${release}/updates/dkms/overlay.ko.xz`
+    const installed = { release, module, sha256: null, source: '6.12.95', certificate: null }
     await there.target.remember({ ...installed, method: 'dkms' })
     expect(await there.target.installed()).toEqual({ ...installed, method: 'dkms' })
     await there.target.forget()
     expect(await there.target.installed()).toBeNull()
     expect(await readdir(`${there.root}/var/lib`)).toEqual([])
+  })
+
+  it('takes no record that an installation does not write', async () => {
+    const module = `/lib/modules/${release}/updates/lowerwatch/overlay.ko`
+    const good = { release, method: 'direct', module, sha256: 'x', source: '6.12.95', certificate: null }
+    const dkms = module.replace('lowerwatch', 'dkms')
+    for (const [record, taken] of [
+      [good, true],
+      [{ ...good, method: 'dkms', module: `${dkms}.zst` }, true],
+      [{ ...good, method: 'dkms' }, false],
+      [{ ...good, module: dkms }, false],
+      [{ ...good, module: `/lib/modules/${release}/kernel/fs/overlayfs/overlay.ko` }, false],
+      [{ ...good, module: '/lib/modules/x/updates/lowerwatch/../../../../../etc/passwd' }, false],
+      [{ ...good, method: 'rm' }, false],
+      [{ ...good, release: '6.12.95-other' }, false],
+      [{ ...good, source: '6\x1b[2J' }, false],
+      [{ ...good, certificate: 7 }, false],
+      ['null', false],
+      ['{"release":', false],
+    ] as const) {
+      await using there = await machine({
+        [`/var/lib/lowerwatch/modules/${release}.json`]:
+          typeof record === 'string' ? record : JSON.stringify(record),
+      })
+      if (taken) expect(await there.target.installed()).toEqual(record)
+      else
+        await expect(there.target.installed()).rejects.toMatchObject({
+          code: 'KERNEL',
+          exitCode: 2,
+          hint: expect.stringMatching(/^delete it/),
+        })
+    }
   })
 })
 

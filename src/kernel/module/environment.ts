@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+
+/** Of the rest, make takes variables for its own, tar and apt options, Node code, mkdtemp(3) a directory. */
+const kept = /^(HOME|XDG_CACHE_HOME|LANG|LC_\w+|TERM|KBUILD_SIGN_PIN|LOWERWATCH_\w+|\w+_proxy)$/i
+const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** Before root runs programs: they get the system's path, a plain environment, and make files that others cannot change. */
+export function cleanEnvironment(env: NodeJS.ProcessEnv = process.env, user = process.geteuid!()): void {
+  if (user !== 0) return
+  process.umask(0o022)
+  for (const name of Object.keys(env)) if (!kept.test(name)) delete env[name]
+  env.PATH = path
+}
