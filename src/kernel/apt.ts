@@ -11,7 +11,7 @@ import { isCode } from './workspace.js'
  * Suites that carry newer kernels than the machine's own, in the order of preference. Which mirror has them is taken
  * from the machine's configuration: nothing here names a host.
  */
-const suites = ['trixie', 'bookworm-backports', 'trixie-backports', 'sid', 'experimental']
+const suites = ['bookworm', 'trixie', 'bookworm-backports', 'trixie-backports', 'sid', 'experimental']
 
 /**
  * The machine's own Debian mirror, newer suites included. apt verifies signatures and hashes with the archive's keyring;

@@ -59,7 +59,7 @@ export async function buildKernel(
   progress: ProgressOutput,
   root = cacheRoot(),
 ): Promise<Build> {
-  const config = await configText(request.target, request.debug)
+  const config = await configText(request.target, request.tree.version, request.debug)
   const testOnly = await loadTestOnly(request.tree.version)
   const compiler = await output('gcc', ['-dumpfullversion'])
   const name = [request.tree.version, request.target, request.debug ?? []].flat().join('-')

@@ -16,19 +16,34 @@ export type Target = (typeof targets)[number]
 export const debugVariants = ['lockdep', 'kasan', 'modules'] as const
 export type DebugVariant = (typeof debugVariants)[number]
 
-/** The configuration of a build, as KCONFIG_ALLCONFIG for allnoconfig. Later lines win. */
-export async function configText(target: Target, debug: DebugVariant | null): Promise<string> {
+/**
+ * The configuration of a build, as KCONFIG_ALLCONFIG for allnoconfig. Later lines win. What only one version wants is in
+ * `TARGET-VERSION.config`, which most do not have.
+ */
+export async function configText(
+  target: Target,
+  version: string,
+  debug: DebugVariant | null,
+): Promise<string> {
   const parts = [await fragment(target)]
+  const own = await optionalFragment(`${target}-${version}`)
+  if (own !== null) parts.push(own)
   if (debug) parts.push(await fragment(debug))
   return parts.join('\n')
 }
 
 async function fragment(name: string): Promise<string> {
+  const text = await optionalFragment(name)
+  if (text === null) throw new LowerwatchError('USAGE', `there is no configuration ${name}`)
+  return text
+}
+
+async function optionalFragment(name: string): Promise<string | null> {
   try {
     return await readFile(`${patchesDirectory}/configs/${name}.config`, 'utf8')
   } catch (error) {
-    if (!isCode(error, 'ENOENT')) throw error
-    throw new LowerwatchError('USAGE', `there is no configuration ${name}`, { cause: error })
+    if (isCode(error, 'ENOENT')) return null
+    throw error
   }
 }
 
