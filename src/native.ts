@@ -93,7 +93,7 @@ export interface Files {
   /** Extended attribute of a file or directory (not following a link); null when it is not set. */
   getXattr(lane: Lane, root: Handle, path: ByteString, name: string): Promise<Buffer | null>
   listXattrs(lane: Lane, root: Handle, path: ByteString): Promise<ByteString[]>
-  /** name_to_handle_at(2); `fid` asks for AT_HANDLE_FID (6.6), which overlayfs answers without nfs_export. Null: not supported. */
+  /** name_to_handle_at(2); `fid`: one to compare only (AT_HANDLE_FID, 6.5), which overlayfs answers without nfs_export from 6.6; an older kernel gives the other kind. Null: not supported. */
   handleAt(
     lane: Lane,
     root: Handle,

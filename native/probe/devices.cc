@@ -4,6 +4,7 @@
 #include <linux/loop.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <string>
@@ -12,6 +13,7 @@
 #include "core/error.h"
 #include "probe/exports.h"
 #include "sys/exports.h"
+#include "sys/kernel.h"
 
 namespace lowerwatch {
 
@@ -42,11 +44,18 @@ Napi::Value RemountWithoutFlags(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// listmount(2) without a question: only a kernel that does not have it says that it does not.
+Napi::Value HasListmount(const Napi::CallbackInfo& info) {
+  bool has = syscall(SYS_listmount, nullptr, nullptr, 0, 0) >= 0 || errno != ENOSYS;
+  return Napi::Boolean::New(info.Env(), has);
+}
+
 }  // namespace
 
 void ExportDevices(Napi::Env env, Napi::Object exports) {
   ExportFunction<LoopDevice>(env, exports, "loopDevice");
   ExportFunction<RemountWithoutFlags>(env, exports, "remountWithoutFlags");
+  ExportFunction<HasListmount>(env, exports, "hasListmount");
 }
 
 }  // namespace lowerwatch

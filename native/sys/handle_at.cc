@@ -35,15 +35,17 @@ std::optional<Identity> HandleAt(int root, const std::string& path, bool fid, Sy
   Buffer buffer;
   buffer.get()->handle_bytes = MAX_HANDLE_SZ;
   int mountId = 0;
-  int flags = AT_EMPTY_PATH | (fid ? AT_HANDLE_FID : 0);
-  if (name_to_handle_at(fd.get(), "", buffer.get(), &mountId, flags) == 0) {
+  int failed = -1;
+  if (fid) failed = name_to_handle_at(fd.get(), "", buffer.get(), &mountId, AT_EMPTY_PATH | AT_HANDLE_FID);
+  // A kernel before 6.5 does not know AT_HANDLE_FID: what it has is the handle that can be opened.
+  if (!fid || (failed != 0 && errno == EINVAL))
+    failed = name_to_handle_at(fd.get(), "", buffer.get(), &mountId, AT_EMPTY_PATH);
+  if (failed == 0) {
     const auto* handle = reinterpret_cast<const char*>(buffer.get()->f_handle);
     return Identity{buffer.get()->handle_type, std::string(handle, buffer.get()->handle_bytes)};
   }
-  // EINVAL: a kernel before 6.5 does not know AT_HANDLE_FID. EOVERFLOW: what an encoder says that cannot.
-  if (errno != EOPNOTSUPP && errno != EOVERFLOW && !(fid && errno == EINVAL)) {
-    error = PathFailure("name_to_handle_at", path);
-  }
+  // EOVERFLOW: what an encoder says that cannot.
+  if (errno != EOPNOTSUPP && errno != EOVERFLOW) error = PathFailure("name_to_handle_at", path);
   return std::nullopt;
 }
 

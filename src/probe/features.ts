@@ -41,14 +41,24 @@ const trials = {
     trial: kernfsDeleteSelf,
   },
   'kernfs-fid': {
-    what: 'fanotify by file handle works on cgroup2',
-    how: 'an inode mark with FAN_REPORT_FID on cgroup2',
-    trial: (context) => markCgroup(context, 0x200, 0),
+    what: 'fanotify by file handle works on kernfs',
+    how: 'an inode mark with FAN_REPORT_FID on a cgroup, or on /sys/kernel where there is none to use',
+    trial: ({ cgroup }) => mark(0x200, 0, Bit.CREATE, 'reason' in cgroup ? '/sys/kernel' : cgroup.path),
   },
   'fs-mark': {
     what: 'file system marks are allowed here, on a tmpfs of its own',
     how: 'a mark FAN_MARK_FILESYSTEM on tmpfs',
     trial: (context) => mark(0x200, 0x100, Bit.CREATE, context.base),
+  },
+  'mark-subvolume': {
+    what: 'fanotify takes inodes of a file system whose parts have ids of their own, as of a btrfs subvolume',
+    how: 'listmount(2), which came with the same release (6.8)',
+    trial: () => experiments.hasListmount(),
+  },
+  'mount-beneath': {
+    what: 'a mount can be put beneath another (MOVE_MOUNT_BENEATH)',
+    how: 'move_mount(2) to a path that is not there: an unknown flag is refused before that is seen',
+    trial: (context) => mountBeneath(context),
   },
   'target-fid': {
     what: 'fanotify reports the handle of the child too (FAN_REPORT_TARGET_FID)',
@@ -107,11 +117,6 @@ function mark(init: number, flags: number, mask: number, path: string): true {
   }
 }
 
-function markCgroup(context: Context, init: number, flags: number): true {
-  if ('reason' in context.cgroup) throw new Skip(context.cgroup.reason)
-  return mark(init, flags, Bit.CREATE, context.cgroup.path)
-}
-
 /** What inotify on `path` says while `change` is made: the kinds of events, by name. */
 export function listenWhile(path: string, change: () => void): number {
   const group = new experiments.EventGroup()
@@ -165,6 +170,20 @@ function kernfsDeleteSelf(context: Context): boolean {
     return (told & Bit.DELETE_SELF) !== 0
   } finally {
     if (!gone) rmdirSync(directory)
+  }
+}
+
+async function mountBeneath(context: Context): Promise<boolean> {
+  const mount = await native.openTree(context.lane, fromText(context.base), { clone: true })
+  try {
+    await native.attachMount(context.lane, mount, fromText(`${context.base}/none`), { beneath: true })
+    return true
+  } catch (error) {
+    if (isSyscallError(error, 'EINVAL')) return false
+    if (isSyscallError(error, 'ENOENT')) return true
+    throw error
+  } finally {
+    mount.close()
   }
 }
 

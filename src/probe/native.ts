@@ -62,6 +62,8 @@ export interface Experiments {
   loopDevice(number: number, add: boolean): void
   /** mount(2) with MS_REMOUNT alone: what the legacy call does to flags that are not repeated. */
   remountWithoutFlags(path: ByteString): void
+  /** Whether there is listmount(2) (6.8). */
+  hasListmount(): boolean
 }
 
 export const experiments: Experiments = (native as unknown as { experiments: Experiments }).experiments

@@ -19,8 +19,8 @@ const scripts = [
 ]
 /** What the cases run, as far as this machine has it. */
 const programs = ['mkfs.ext4', 'mkfs.xfs', 'mkfs.btrfs', 'losetup', 'fsfreeze', 'unshare']
-/** Of the kernel, besides overlayfs: what the cases put layers on. */
-const modules = ['overlay', 'loop', 'xfs', 'btrfs']
+/** Of the kernel, besides overlayfs: what the cases put layers on, and what `probe` looks at. */
+const modules = ['overlay', 'loop', 'xfs', 'btrfs', 'dummy', 'netconsole']
 
 /** Where modprobe and the kernel look for modules: /lib is a link to usr/lib on most machines. */
 export const modulesRoot = lstatSync('/lib').isSymbolicLink() ? '/usr' : ''

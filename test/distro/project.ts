@@ -15,17 +15,28 @@ const project = resolve(dirname(fileURLToPath(import.meta.url)), '../..')
 
 /** `lowerwatch kernel module …` in a guest. */
 export const lowerwatch = (name: string, ...argv: string[]): Step => ({
-  name,
-  argv: [process.execPath, `${project}/dist/cli/main.js`, 'kernel', 'module', ...argv],
+  ...program(name, 'kernel', 'module', ...argv),
   env: { XDG_CACHE_HOME: dirname(dirname(cacheRoot())) },
 })
 
-/** The program as it is here, and what its cache has of one module. */
-export function addProject(root: Initramfs, { built, headers }: Obtained): void {
+/** `lowerwatch …` in a guest. */
+export const program = (name: string, ...argv: string[]): Step => ({
+  name,
+  argv: [process.execPath, `${project}/dist/cli/main.js`, ...argv],
+})
+
+/** The program as it is here. */
+export function addProgram(root: Initramfs): void {
   root.program(process.execPath)
-  for (const path of ['package.json', 'dist', 'kernel-patches', 'build/Release/lowerwatch.node'])
+  for (const path of ['package.json', 'dist', 'build/Release/lowerwatch.node'])
     addTree(root, `${project}/${path}`)
   for (const folder of packagesOf(`${project}/package.json`)) addTree(root, folder)
+}
+
+/** With what its cache has of one module. */
+export function addProject(root: Initramfs, { built, headers }: Obtained): void {
+  addProgram(root)
+  addTree(root, `${project}/kernel-patches`)
   for (const name of ['depmod', 'xz', 'make', 'gcc', 'strip', 'dpkg-deb', 'gcc-12', 'pahole'])
     if (found(name)) root.program(found(name)!)
   const cache = cacheRoot()
