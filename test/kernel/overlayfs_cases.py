@@ -1195,6 +1195,309 @@ def cgroup_is_followed_by_its_events(b):
         os.rmdir(cg)
 
 
+# change times: with reval, what was looked at and did not change is not looked at again
+
+
+def everything(top):
+    """Types, modes, owners and contents of all names, each looked up. Stock lists whiteouts of pure dirs."""
+    found = {}
+    for directory, dirs, files in os.walk(top):
+        for n in dirs + files:
+            path = f"{directory}/{n}"
+            if not exists(path):
+                continue
+            st = os.lstat(path)
+            what = (stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid)
+            if stat.S_ISREG(st.st_mode):
+                what += (read(path),)
+            elif stat.S_ISLNK(st.st_mode):
+                what += (os.readlink(path),)
+            found[path[len(top):]] = what
+    return found
+
+
+def settled(*paths):
+    """Looks when the last changes are some ticks of the clock ago, and so often that nothing remains to be learned."""
+    time.sleep(0.05)
+    for _ in range(3):
+        for p in paths:
+            err_of(os.stat, p)
+
+
+def fresh_view(b):
+    """What a new mount shows, and by its names what there is to look at."""
+    top = b.top + "/fresh"
+    os.makedirs(top, exist_ok=True)
+    mount("overlay", top, "overlay", 0, ",".join(["lowerdir=" + ":".join(b.lowers), b.extra]).strip(","))
+    try:
+        return everything(top)
+    finally:
+        umount(top, 0)
+
+
+def rename2(flags):
+    def rename(a, z):
+        check(libc.renameat2(-100, os.fsencode(a), -100, os.fsencode(z), flags), "renameat2")
+
+    return rename
+
+
+def link_tmpfile(directory, path):
+    fd = os.open(directory, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    try:
+        os.write(fd, b"linked")
+        check(libc.linkat(-100, os.fsencode(f"/proc/self/fd/{fd}"), -100, os.fsencode(path), 0x400), "linkat")
+    finally:
+        os.close(fd)
+
+
+def xattr_set(path, name, value):
+    os.setxattr(path, "trusted.overlay." + name, value)
+
+
+def xattr_gone(path, name):
+    os.removexattr(path, "trusted.overlay." + name)
+
+
+# What is done, with what, and whose ctime must be another then. t, m and l are the top, middle and last lower.
+KINDS_OF_CHANGE = [
+    ("create", write, ("t/d/new", "1"), "t/d"),
+    ("create over", write, ("t/d/low", "over"), "t/d"),
+    ("mkdir", os.mkdir, ("t/d/newdir",), "t/d"),
+    ("mkdir that merges", os.mkdir, ("t/d/lowdir",), "t/d"),
+    ("mkdir in the middle", os.mkdir, ("m/d/lowdir",), "m/d"),
+    ("mkfifo", os.mkfifo, ("t/d/fifo",), "t/d"),
+    ("symlink", os.symlink, ("there", "t/d/sym"), "t/d"),
+    ("link", os.link, ("t/d/f", "t/d/hard"), "t/d t/d/f"),
+    ("link from elsewhere", os.link, ("t/e/f", "t/d/hard2"), "t/d"),
+    ("link of an O_TMPFILE", link_tmpfile, ("t/e", "t/d/tmpfile"), "t/d"),
+    ("unlink", os.unlink, ("t/d/new",), "t/d"),
+    ("unlink what was over another", os.unlink, ("t/d/low",), "t/d"),
+    ("rmdir", os.rmdir, ("t/d/newdir",), "t/d"),
+    ("rmdir what was merged", os.rmdir, ("t/d/lowdir",), "t/d"),
+    ("rename", os.rename, ("t/d/f", "t/d/g"), "t/d"),
+    ("rename to another directory", os.rename, ("t/d/g", "t/e/g"), "t/d t/e"),
+    ("rename over a file", os.rename, ("t/e/g", "t/e/f"), "t/e"),
+    ("rename over a file elsewhere", os.rename, ("t/e/f", "t/d/hard2"), "t/d t/e"),
+    ("rename of a directory", os.rename, ("t/d/sub", "t/e/sub"), "t/d t/e"),
+    ("rename of a directory over an empty one", os.rename, ("t/e/sub", "t/d/empty"), "t/d t/e"),
+    ("rename without replacing", rename2(1), ("t/d/hard", "t/d/f"), "t/d"),
+    ("exchange", rename2(2), ("t/d/f", "t/d/sym"), "t/d"),
+    ("exchange with another directory", rename2(2), ("t/d/f", "t/x/f"), "t/d t/x"),
+    ("exchange of directories", rename2(2), ("t/d/empty", "t/x/dir"), "t/d t/x"),
+    ("rename that leaves a whiteout", rename2(4), ("t/w/low", "t/x/low"), "t/w t/x"),
+    ("whiteout", whiteout, ("t/w/other",), "t/w"),
+    ("whiteout in the middle", whiteout, ("m/w/deep",), "m/w"),
+    ("whiteout is replaced by a file", os.rename, ("t/x/low", "t/w/other"), "t/w t/x"),
+    ("whiteout is removed", os.unlink, ("m/w/deep",), "m/w"),
+    ("opaque", xattr_set, ("t/o", "opaque", b"y"), "t/o"),
+    ("not opaque", xattr_gone, ("t/o", "opaque"), "t/o"),
+    ("opaque in the middle", xattr_set, ("m/o", "opaque", b"y"), "m/o"),
+    ("not opaque in the middle", xattr_gone, ("m/o", "opaque"), "m/o"),
+    ("directory with xattr whiteouts", xattr_set, ("t/o", "opaque", b"x"), "t/o"),
+    ("xattr whiteout", xattr_set, ("t/o/nil", "whiteout", b""), "t/o/nil"),
+    ("no xattr whiteout", xattr_gone, ("t/o/nil", "whiteout"), "t/o/nil"),
+    ("redirect", xattr_set, ("t/r", "redirect", b"was"), "t/r"),
+    ("no redirect", xattr_gone, ("t/r", "redirect"), "t/r"),
+    ("absolute redirect", xattr_set, ("t/r", "redirect", b"/o/was"), "t/r"),
+    ("change where that leads", os.rename, ("l/o/was", "l/o/is"), "l/o"),
+    ("metacopy", xattr_set, ("t/meta", "metacopy", b""), "t/meta"),
+    ("metacopy of metacopy", xattr_set, ("m/meta", "metacopy", b""), "m/meta"),
+    ("no metacopy of metacopy", xattr_gone, ("m/meta", "metacopy"), "m/meta"),
+    ("no metacopy", xattr_gone, ("t/meta", "metacopy"), "t/meta"),
+    ("chmod", os.chmod, ("t/x/sub", 0o700), "t/x/sub"),
+    ("chown", os.chown, ("t/meta", 7, 8), "t/meta"),
+    ("write", write, ("t/meta", "text"), "t/meta"),
+    ("directory is removed at the top", os.rename, ("t/w", "t/gone"), "t"),
+    ("directory is exchanged in the middle", rename2(2), ("m/w", "m/o"), "m"),
+]
+
+
+def changes_of_every_kind(b, stamps_tell=True):
+    here = os.path.dirname(b.l) + "/kinds"
+    b.lowers, b.u = [f"{here}/{n}" for n in "tml"], None
+    b.extra = "metacopy=on,redirect_dir=follow"
+    for n in ("t/d/sub t/d/empty t/e t/x/sub t/x/dir t/w t/o t/r m/d m/w m/o m/r l/d/lowdir/in l/w l/o/was l/o/sub l/r "
+              "l/was").split():
+        os.makedirs(f"{here}/{n}")
+    for n in ("t/d/f t/e/f t/x/f t/x/dir/f t/d/sub/f t/w/low t/meta m/meta l/meta l/d/low l/d/lowdir/f m/w/f m/w/mid "
+              "l/w/deep l/w/other l/w/low l/o/f m/o/mid l/o/nil l/o/was/f l/r/f l/was/g").split():
+        write(f"{here}/{n}", n)
+    write(here + "/t/o/nil")
+    for n in ("t/meta", "m/meta", "l/meta"):
+        write(f"{here}/{n}", n[0] * 6)
+    b.mount()
+    ctimes = lambda names: [os.stat(f"{here}/{n}").st_ctime_ns for n in names.split()]
+    view, seen, missed = everything(b.m), set(), []
+    for name, func, args, changed in KINDS_OF_CHANGE:
+        # All names that there are or were, so that names that are missing are known to be
+        seen |= view.keys()
+        settled(*(b.m + p for p in seen))
+        same(everything(b.m), view, "before " + name)
+        before = ctimes(changed)
+        func(*(f"{here}/{a}" if str(a)[:2] in ("t/", "m/", "l/") else a for a in args))
+        missed += [f"{name}: {n}" for n, t, now in zip(changed.split(), before, ctimes(changed)) if t == now]
+        if MODE == "manual":
+            invalidate(b.m, OVL_INVALIDATE_SUBTREE)
+        expected = fresh_view(b)
+        for p in sorted(seen | expected.keys()):
+            same(exists(b.m + p), p in expected, f"{p} after {name}")
+        view = everything(b.m)
+        same(view, expected, "after " + name)
+    if stamps_tell:
+        same(missed, [], "ctimes that did not change")
+    else:
+        same(missed != [], True, "a ctime did not change")
+
+
+def changes_that_stamps_do_not_tell(b):
+    changes_of_every_kind(b, False)
+
+
+@case()
+def every_kind_of_change(b):
+    changes_of_every_kind(b)
+
+
+@case()
+def cwd_that_a_path_with_a_dot_led_to(b):
+    """The path ends in a directory that it passed on the way: the next one that starts there is not its next step."""
+    for n in "ab":
+        os.makedirs(f"{b.l}/{n}/x")
+        write(f"{b.l}/{n}/x/f", n)
+    b.mount()
+    write(b.m + "/a/x/up", "")
+    same(read(b.m + "/a/x/f"), "a")
+    settled(b.m + "/a/x/f")
+    os.chdir(b.m + "/a/x/.")
+    libc.renameat2(-100, os.fsencode(b.l + "/a"), -100, os.fsencode(b.l + "/b"), 2)
+    b.changed("")
+    same(read("f"), "b")
+
+
+@case()
+def names_that_were_looked_at_for_a_while(b):
+    os.makedirs(b.l + "/d/e")
+    write(b.l + "/d/e/f", "old")
+    b.mount()
+    paths = [b.m + p for p in ("/d/e/f", "/d/e/g", "/d/new/f")]
+    settled(*paths)
+    held = b.open(b.m + "/d/e")
+    write(b.l + "/d/e/g", "1")
+    b.changed("d/e")
+    same(os.stat("g", dir_fd=held).st_size, 1)
+    settled(*paths)
+    replace(b.l + "/d/e/f", "newer")
+    b.changed("d/e")
+    same(read(paths[0]), "newer")
+    settled(*paths)
+    os.rename(b.l + "/d/e", b.l + "/d/new")
+    b.changed("d")
+    same([exists(p) for p in paths], [False, False, True])
+    settled(*paths)
+    os.rename(b.l + "/d", b.l + "/other")
+    b.changed("")
+    same([exists(p) for p in paths], [False, False, False])
+    same(read(b.m + "/other/new/f"), "newer")
+
+
+@case()
+def changes_while_others_look(b):
+    """A look that began before a change must not make others take what it saw for what is there after."""
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "0")
+    b.mount()
+    pids = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            while True:
+                err_of(os.stat, b.m + "/d/f")
+                err_of(os.stat, b.m + "/d/g")
+        pids.append(pid)
+    try:
+        for i in range(150):
+            # Long enough for the change before to be some ticks ago, more or less
+            time.sleep(0.005 + i % 5 * 0.01)
+            replace(b.l + "/d/f", str(i))
+            b.changed("d")
+            same(read(b.m + "/d/f"), str(i))
+            (write if i % 2 else lambda p: err_of(os.unlink, p))(b.l + "/d/g")
+            b.changed("d")
+            same(exists(b.m + "/d/g"), i % 2 == 1)
+    finally:
+        for pid in pids:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+
+
+def at_tick(t):
+    while time.clock_gettime_ns(5) < t:
+        pass
+
+
+@case()
+def clock_that_is_set_back(b):
+    """Twice to the same time, with a change in the very tick in which there was one the time before."""
+    os.mkdir(b.l + "/d")
+    b.mount()
+    now, ran = time.time(), time.monotonic()
+    start, tick = (int(now) - 7200) * 10**9, 10**7
+    try:
+        time.clock_settime_ns(time.CLOCK_REALTIME, start)
+        at_tick(start + 5 * tick)
+        write(b.l + "/d/1")
+        settled(b.m + "/d/new")
+        time.clock_settime_ns(time.CLOCK_REALTIME, start)
+        at_tick(start + 2 * tick)
+        write(b.l + "/d/2")
+        at_tick(start + 5 * tick)
+        write(b.l + "/d/new")
+        b.changed("d")
+        same(exists(b.m + "/d/new"), True)
+        for i in range(20):
+            replace(b.l + "/d/new", str(i))
+            b.changed("d")
+            same(read(b.m + "/d/new"), str(i))
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, now + time.monotonic() - ran)
+
+
+@case()
+def ctimes_in_the_future(b):
+    now, ran = time.time(), time.monotonic()
+    os.mkdir(b.l + "/d")
+    b.mount()
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, now + 7200)
+        write(b.l + "/d/f", "old")
+    finally:
+        time.clock_settime(time.CLOCK_REALTIME, now + time.monotonic() - ran)
+    settled(b.m + "/d/f", b.m + "/d/g")
+    replace(b.l + "/d/f", "new")
+    b.changed("d")
+    same(read(b.m + "/d/f"), "new")
+
+
+@case()
+def followed_again_after_a_time_without(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "old")
+    b.mount()
+    settled(b.m + "/d/f", b.m + "/d/g")
+    for mode in ("off", "manual", "notify"):
+        reconfigure(b.m, lower_changes=mode)
+        replace(b.l + "/d/f", mode)
+        write(f"{b.l}/d/{mode}")
+        reconfigure(b.m, lower_changes=b.mode)
+        b.changed("d")
+        same(read(b.m + "/d/f"), mode)
+        same(exists(f"{b.m}/d/{mode}"), True)
+        settled(b.m + "/d/f", b.m + "/d/g")
+
+
 # other lower filesystems
 
 
@@ -1256,7 +1559,8 @@ def on_disk():
     return (file_created_after_cached_enoent, file_replaced_by_rename, merged_dir_renamed_in_lower,
             dir_removed_and_recreated, lower_of_merged_dir_removed_upper_files_stay,
             cwd_in_merged_dir_whose_lower_is_recreated, copied_up_file_renamed_in_lower, chmod_and_chown_seen_by_others_,
-            whiteout_in_upper_hides_what_appears_below, listing_held_open)
+            whiteout_in_upper_hides_what_appears_below, listing_held_open, names_that_were_looked_at_for_a_while,
+            changes_of_every_kind)
 
 
 def chmod_and_chown_seen_by_others_(b):
@@ -1267,6 +1571,12 @@ def chmod_and_chown_seen_by_others_(b):
 @case()
 def ext4_as_lower_and_upper(b):
     on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q"], on_disk())
+
+
+@case()
+def ext4_with_times_in_seconds(b):
+    on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q", "-I", "128"],
+             (*on_disk()[:-1], changes_that_stamps_do_not_tell))
 
 
 @case()

@@ -16,6 +16,7 @@ import os
 import random
 import stat
 import sys
+import time
 
 from overlayfs_lib import *
 
@@ -319,10 +320,17 @@ class Run:
             if os.path.exists(self.copies):
                 self.rmtree(self.copies)
 
+    def rest(self):
+        """What did not change for some ticks of the clock, and is looked at then, is not looked up again with reval."""
+        if self.b.mode == "reval":
+            time.sleep(0.03)
+            snapshot(self.b.m)
+
     def quiet(self):
         diff = self.differences()
         if not diff and not self.stale:
             self.log.clear()
+            self.rest()
             return True
         again = []
         for p, _, _ in diff if os.environ.get("DUMP") else []:
