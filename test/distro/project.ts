@@ -41,7 +41,13 @@ export function addProject(root: Initramfs, { built, headers }: Obtained): void 
     if (found(name)) root.program(found(name)!)
   const cache = cacheRoot()
   root.host(`${cache}/headers/${built.release}.json`)
-  for (const name of ['.config', 'Module.symvers', 'vmlinux', 'include/config/kernel.release'])
+  for (const name of [
+    '.config',
+    'Module.symvers',
+    'vmlinux',
+    'include/config/kernel.release',
+    'include/generated/utsrelease.h',
+  ])
     if (existsSync(`${headers.directory}/${name}`)) root.host(`${headers.directory}/${name}`)
   const entry = built.module.replace('/fs/overlayfs/overlay.ko', '')
   for (const path of [built.module, `${entry}.json`]) root.host(path)

@@ -98,8 +98,15 @@ static void listen_filesystem(struct listener *l, const char *path)
 {
 	l->fan = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY);
 	must(l->fan, "fanotify_init");
-	must(fanotify_mark(l->fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
-			   FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR, AT_FDCWD, path), path);
+	if (fanotify_mark(l->fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
+			  FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR, AT_FDCWD, path)) {
+		// Before 6.6 kernfs has no file system id, and nothing in it can be reported by file handle.
+		if (errno != ENODEV)
+			die(path);
+		printf("file system mark\tfanotify\t ENODEV\n");
+		close(l->fan);
+		l->fan = -1;
+	}
 }
 
 static void listen_stop(struct listener *l)

@@ -2,7 +2,7 @@
 
 /** `lowerwatch probe` in the stock and the patched kernels: each row as the expectation table says. */
 import { describe, expect, it } from 'vitest'
-import { versions } from '../../src/kernel/series.js'
+import { compareVersions, versions } from '../../src/kernel/series.js'
 import type { ProbeReport } from '../../src/probe/run.js'
 import { guest, kernelFor } from './guest.js'
 
@@ -11,24 +11,21 @@ const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((
 describe.each((await versions()).filter((v) => asked.length === 0 || asked.includes(v)))(
   'probe on %s',
   (version) => {
-    it.each(['stock', 'patched'] as const)(
-      '%s',
-      async (kind) => {
-        const build = await kernelFor(version, kind)
-        const run = await guest(build, [process.execPath, 'dist/cli/main.js', 'probe', '--json'], ['psi=1'])
-        expect(run.stderr).toBe('')
-        const report = JSON.parse(run.stdout) as ProbeReport
-        expect(report.rows.filter(({ status }) => status === 'differs')).toEqual([])
-        expect(report.leftBehind).toEqual([])
-        const has = (id: string) => report.features.find((feature) => feature.id === id)?.has
-        expect([has('kernfs-events'), has('lower-changes')]).toEqual([kind === 'patched', kind === 'patched'])
-        // Only what these kernels are built without is skipped.
-        const skipped = report.rows.filter(({ status }) => status === 'skipped').map(({ id }) => id)
-        const without = /^(configfs|tracefs|facts\/mark\/btrfs)|^overlay\/.*\/(notify|reval|manual)$/
-        expect(skipped.filter((id) => !without.test(id))).toEqual([])
-        expect(run).toMatchObject({ status: 0, splats: [] })
-      },
-      120_000,
-    )
+    it.for(['stock', 'patched'] as const)('%s', { timeout: 120_000 }, async (kind, { skip }) => {
+      if (compareVersions(version, '6.6') < 0) skip('what to expect before 6.6 has not been filled in')
+      const build = await kernelFor(version, kind)
+      const run = await guest(build, [process.execPath, 'dist/cli/main.js', 'probe', '--json'], ['psi=1'])
+      expect(run.stderr).toBe('')
+      const report = JSON.parse(run.stdout) as ProbeReport
+      expect(report.rows.filter(({ status }) => status === 'differs')).toEqual([])
+      expect(report.leftBehind).toEqual([])
+      const has = (id: string) => report.features.find((feature) => feature.id === id)?.has
+      expect([has('kernfs-events'), has('lower-changes')]).toEqual([kind === 'patched', kind === 'patched'])
+      // Only what these kernels are built without is skipped.
+      const skipped = report.rows.filter(({ status }) => status === 'skipped').map(({ id }) => id)
+      const without = /^(configfs|tracefs|facts\/mark\/btrfs)|^overlay\/.*\/(notify|reval|manual)$/
+      expect(skipped.filter((id) => !without.test(id))).toEqual([])
+      expect(run).toMatchObject({ status: 0, splats: [] })
+    })
   },
 )

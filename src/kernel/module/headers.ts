@@ -90,6 +90,18 @@ async function relocate(directory: string, entry: string): Promise<void> {
   }
 }
 
+/** What the kernel calls itself. Debian 12 has the point release in `kernel.release`. */
+async function releaseOf(directory: string): Promise<string> {
+  try {
+    const text = await readFile(`${directory}/include/generated/utsrelease.h`, 'latin1')
+    const name = /^#define UTS_RELEASE "(.*)"$/m.exec(text)?.[1]
+    if (name !== undefined) return name
+  } catch (error) {
+    if (!isCode(error, 'ENOENT')) throw error
+  }
+  return (await readFile(`${directory}/include/config/kernel.release`, 'latin1')).trim()
+}
+
 async function readHeaders(
   release: string,
   directory: string,
@@ -99,13 +111,10 @@ async function readHeaders(
   const [config, symvers, built] = await Promise.all([
     readFile(`${directory}/.config`, 'latin1'),
     readFile(`${directory}/Module.symvers`, 'latin1'),
-    readFile(`${directory}/include/config/kernel.release`, 'latin1'),
+    releaseOf(directory),
   ])
-  if (built.trim() !== release)
-    throw new LowerwatchError(
-      'UNSUPPORTED_KERNEL',
-      `${directory} is of Linux ${built.trim()}, not ${release}`,
-    )
+  if (built !== release)
+    throw new LowerwatchError('UNSUPPORTED_KERNEL', `${directory} is of Linux ${built}, not ${release}`)
   return {
     release,
     directory,

@@ -37,7 +37,8 @@ export async function moduleSource(
     root: string
   },
 ): Promise<ModuleSource> {
-  const point = pointOf(headers.release)
+  // Debian 12 calls every kernel of its 6.1 `6.1.0-…`, with a number that goes up: the package knows better.
+  const point = pointOf(headers.packageVersion === '' ? headers.release : headers.packageVersion)
   const tree = options.tree ?? (await fromPackage(headers, point, patches, options))
   const { release } = await openTree(tree)
   if (release !== point)

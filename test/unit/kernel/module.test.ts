@@ -259,6 +259,10 @@ describe('the sources of a module', () => {
     const at = (release: string) => moduleSource({ ...headersOf(symvers), release }, [], options)
     await expect(at('7.2.13+deb14-amd64')).resolves.toMatchObject({ release: '7.2.13' })
     await expect(at('7.2.12+deb13-amd64')).rejects.toMatchObject({ code: 'USAGE' })
+    const named = (packageVersion: string) =>
+      moduleSource({ ...headersOf(symvers), release: '7.2.0-50-amd64', packageVersion }, [], options)
+    await expect(named('7.2.13-1')).resolves.toMatchObject({ release: '7.2.13' })
+    await expect(named('7.2.12-1')).rejects.toMatchObject({ code: 'USAGE' })
     expect(pointOf('7.2-custom')).toBe('7.2')
     expect(() => pointOf('7.2.13foo')).toThrow()
   })

@@ -14,7 +14,7 @@ describe('choosePatches', () => {
     await expect(choosePatches('5.4', 'kernfs')).rejects.toMatchObject({
       code: 'UNSUPPORTED_KERNEL',
       message: 'there is no kernfs series for Linux 5.4',
-      hint: 'there is one for 6.12, 7.2',
+      hint: 'there is one for 6.1, 6.12, 7.2',
     })
   })
 })
