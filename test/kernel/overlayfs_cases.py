@@ -1304,8 +1304,10 @@ KINDS_OF_CHANGE = [
     ("no xattr whiteout", xattr_gone, ("t/o/nil", "whiteout"), "t/o/nil"),
     ("redirect", xattr_set, ("t/r", "redirect", b"was"), "t/r"),
     ("no redirect", xattr_gone, ("t/r", "redirect"), "t/r"),
-    ("absolute redirect", xattr_set, ("t/r", "redirect", b"/o/was"), "t/r"),
-    ("change where that leads", os.rename, ("l/o/was", "l/o/is"), "l/o"),
+    ("absolute redirect", xattr_set, ("t/r", "redirect", b"/o/p/was"), "t/r"),
+    ("change where that leads", os.rename, ("l/o/p/was", "l/o/p/is"), "l/o/p"),
+    ("change back", os.rename, ("l/o/p/is", "l/o/p/was"), "l/o/p"),
+    ("change on the way there", os.rename, ("l/o/p", "l/o/q"), "l/o"),
     ("metacopy", xattr_set, ("t/meta", "metacopy", b""), "t/meta"),
     ("metacopy of metacopy", xattr_set, ("m/meta", "metacopy", b""), "m/meta"),
     ("no metacopy of metacopy", xattr_gone, ("m/meta", "metacopy"), "m/meta"),
@@ -1322,11 +1324,11 @@ def changes_of_every_kind(b, stamps_tell=True):
     here = os.path.dirname(b.l) + "/kinds"
     b.lowers, b.u = [f"{here}/{n}" for n in "tml"], None
     b.extra = "metacopy=on,redirect_dir=follow"
-    for n in ("t/d/sub t/d/empty t/e t/x/sub t/x/dir t/w t/o t/r m/d m/w m/o m/r l/d/lowdir/in l/w l/o/was l/o/sub l/r "
+    for n in ("t/d/sub t/d/empty t/e t/x/sub t/x/dir t/w t/o t/r m/d m/w m/o m/r l/d/lowdir/in l/w l/o/p/was l/o/sub l/r "
               "l/was").split():
         os.makedirs(f"{here}/{n}")
     for n in ("t/d/f t/e/f t/x/f t/x/dir/f t/d/sub/f t/w/low t/meta m/meta l/meta l/d/low l/d/lowdir/f m/w/f m/w/mid "
-              "l/w/deep l/w/other l/w/low l/o/f m/o/mid l/o/nil l/o/was/f l/r/f l/was/g").split():
+              "l/w/deep l/w/other l/w/low l/o/f m/o/mid l/o/nil l/o/p/was/f l/r/f l/was/g").split():
         write(f"{here}/{n}", n)
     write(here + "/t/o/nil")
     for n in ("t/meta", "m/meta", "l/meta"):
