@@ -70,8 +70,9 @@ describe(`kernel module install and remove, on a machine with Linux ${release} t
     const bytes = await readFile(other, 'latin1')
     await writeFile(other, bytes.replace(/ preempt (?=mod_unload)/, ' PREEMPT '), 'latin1')
     expect(await readFile(other, 'latin1')).not.toBe(bytes)
-    execFileSync('xz', ['--check=crc32', other])
-    execFileSync('mv', [`${other}.xz`, root + file!])
+    const packed = file!.endsWith('.xz')
+    if (packed) execFileSync('xz', ['--check=crc32', other])
+    execFileSync('mv', [packed ? `${other}.xz` : other, root + file!])
     const before = await contentsOf(root)
     await expect(install(root)).rejects.toMatchObject({
       code: 'UNSUPPORTED_KERNEL',
