@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 import type { ByteString } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
-import { native } from '../native.js'
+import { type Handle, native } from '../native.js'
 import type { OpenOverlay } from '../overlay/types.js'
 import { visible } from './classify.js'
 import { layerRoots } from './examine.js'
 import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
+
+/** How often a directory is read that changes each time. */
+const changingAttempts = 4
 
 /** A directory whose listing is held open by somebody and is stale for everybody. */
 export interface StaleListing {
@@ -48,24 +51,48 @@ export async function staleListings(
   return { checked, stale }
 }
 
-/** True when live overlay and oracle list the same of `names` (all names when empty) with the same types. */
+/**
+ * True when live overlay and oracle list the same of `names` (all names when empty) with the same types. A directory that
+ * changes while it is read is read again, a few times; each of these changes has an event, after which it is looked at.
+ */
 export async function agrees(
   overlay: OpenOverlay,
   oracle: Oracle,
   directory: ByteString,
   names: ByteString[],
 ): Promise<boolean> {
+  const list = (root: Handle) => listing(overlay, root, directory, names)
   await oracle.forget()
-  if (names.length === 0) {
-    const live = await native.readDirectory(overlay.lane, overlay.root, directory)
-    const fresh = await native.readDirectory(overlay.lane, oracle.root, directory)
-    const key = (entry: { name: ByteString; type: number }) => `${entry.type} ${entry.name}`
-    const expected = new Set(fresh.map(key))
-    return live.length === fresh.length && live.every((entry) => expected.has(key(entry)))
+  let before = await list(oracle.root)
+  for (let attempt = 0; attempt < changingAttempts; attempt++) {
+    const live = await list(overlay.root)
+    if (isSame(live, before)) return true
+    await oracle.forget()
+    const after = await list(oracle.root)
+    if (isSame(before, after)) return false
+    before = after
   }
-  const live = await native.listingHas(overlay.lane, overlay.root, directory, names)
-  const fresh = await native.listingHas(overlay.lane, oracle.root, directory, names)
-  return names.every((_, index) => live[index] === fresh[index])
+  return true
+}
+
+/** Names with their types; a name that is listed twice is there twice. */
+async function listing(
+  overlay: OpenOverlay,
+  root: Handle,
+  directory: ByteString,
+  names: ByteString[],
+): Promise<string[]> {
+  if (names.length === 0) {
+    const entries = await native.readDirectory(overlay.lane, root, directory)
+    return entries.map(({ name, type }) => `${type} ${name}`)
+  }
+  const types = await native.listingHas(overlay.lane, root, directory, names)
+  return names.map((name, index) => `${types[index]} ${name}`)
+}
+
+function isSame(one: string[], other: string[]): boolean {
+  const expected = new Set(other)
+  return one.length === other.length && one.every((entry) => expected.has(entry))
 }
 
 /** Null when the directory is not merged from several layers, and so lists straight from one. */
