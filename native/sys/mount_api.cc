@@ -55,11 +55,18 @@ bool Flag(const Napi::Value& options, const char* name) {
 }
 
 Napi::Value ReconfigureCall(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!info[1].IsArray()) {
+    Napi::TypeError::New(env, "expected an array of overlays").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
   std::vector<std::pair<SharedFd, bool>> handles;
   Napi::Array overlays = info[1].As<Napi::Array>();
   for (uint32_t index = 0; index < overlays.Length(); index++) {
     Napi::Value one = overlays.Get(index);
-    handles.emplace_back(Handle::From(one.As<Napi::Object>().Get("overlay")), Flag(one, "readOnly"));
+    handles.emplace_back(Handle::From(one.IsObject() ? one.As<Napi::Object>().Get("overlay") : one),
+                         Flag(one, "readOnly"));
+    if (env.IsExceptionPending()) return env.Undefined();
   }
   return OnLane<int64_t>(
       info[0],

@@ -92,7 +92,8 @@ export class OverlayController implements ChangeSink {
   private async above(): Promise<OpenOverlay[]> {
     const controllers = this.events.above()
     for (const { fresh } of controllers) await fresh.forget()
-    return controllers.map(({ overlay }) => overlay)
+    // One that was let go meanwhile is asked for no more.
+    return controllers.filter(({ closed }) => !closed).map(({ overlay }) => overlay)
   }
 
   /** Everything may have changed before the watch. */

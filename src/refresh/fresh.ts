@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { Oracle } from '../coherence/oracle.js'
+import { isSyscallError, LowerwatchError } from '../errors.js'
 import type { OpenOverlay } from '../overlay/types.js'
 
 /** The fresh mount that one overlay is compared with, made when it is first needed. */
@@ -17,9 +18,14 @@ export class Fresh {
     return this.made
   }
 
-  /** Drops what it pins of the overlays below. */
+  /** Drops what it pins of the overlays below, with the mount itself when nothing else helps. */
   async forget(): Promise<void> {
-    await (await this.made)?.forget()
+    try {
+      await (await this.made?.catch(() => null))?.forget()
+    } catch (error) {
+      if (!isSyscallError(error) && !(error instanceof LowerwatchError)) throw error
+      await this.close()
+    }
   }
 
   async close(): Promise<void> {

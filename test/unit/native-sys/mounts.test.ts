@@ -107,6 +107,34 @@ onMounts('mounts', () => {
       syscall: 'fspick',
     })
     plain.close()
+    await expect(async () => native.reconfigure(on, [{ overlay: plain, readOnly: true }])).rejects.toThrow(
+      'the Handle is closed',
+    )
+    await expect(async () => native.reconfigure(on, undefined as never)).rejects.toThrow('expected an array')
+    await expect(async () => native.reconfigure(on, [1 as never])).rejects.toThrow('expected a Handle')
+  })
+
+  it('reconfigures several, or none when one of them cannot be', async () => {
+    const [lower, other, more] = directories(base, 'rl', 'rl2', 'rl3')
+    const overlays = [
+      await native.freshOverlay(on, only([lower!, other!])),
+      await native.freshOverlay(on, only([lower!, more!])),
+    ]
+    const cached = async () => {
+      for (const overlay of overlays) await native.statAt(on, overlay, 'absent')
+      return overlays.map((overlay) => native.probeCached(overlay, '', ['absent'])[0])
+    }
+    const now = () => overlays.map((overlay) => native.probeCached(overlay, '', ['absent'])[0])
+    const all = overlays.map((overlay) => ({ overlay, readOnly: true }))
+    expect(await cached()).toEqual([1, 1])
+    expect(await native.reconfigure(on, all)).toBeGreaterThan(0)
+    expect(now()).toEqual([0, 0])
+    const plain = await native.openTree(on, '/dev/null', { clone: false })
+    expect(await cached()).toEqual([1, 1])
+    const withPlain = native.reconfigure(on, [...all, { overlay: plain, readOnly: true }])
+    await expect(withPlain).rejects.toMatchObject({ syscall: 'fspick' })
+    expect(now()).toEqual([1, 1])
+    for (const handle of [...overlays, plain]) handle.close()
   })
 
   it('attaches beneath what is mounted, and detaches the top', async () => {
