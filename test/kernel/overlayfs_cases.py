@@ -1918,6 +1918,55 @@ def stuck_user_keeps_a_bounded_number_of_stacks(b):
 # the option
 
 
+def directory_with_what_was_copied_up(b):
+    """d, of upper alone, with files that have the numbers of their lowers: its listings need these."""
+    names = [f"f{n:02}" for n in range(60)]
+    for name in names:
+        write(f"{b.l}/{name}")
+    b.mount()
+    os.mkdir(b.m + "/d")
+    for name in names:
+        os.rename(f"{b.m}/{name}", f"{b.m}/d/{name}")
+    return names
+
+
+@case()
+def listing_of_a_dir_of_upper_that_is_merged_meanwhile(b):
+    names = directory_with_what_was_copied_up(b)
+    old = Listing(b.open(b.m + "/d"))
+    old.more(256)
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/new")
+    b.changed("")
+    merged = Listing(b.open(b.m + "/d"))
+    merged.more(256)
+    same(0 < len(old.found) < len(names) and 0 < len(merged.found) < len(names), True, "both are on their way")
+    # As it is, then with another version of the directory
+    old.more(256)
+    write(b.m + "/d/other")
+    old.rest()
+    merged.rest()
+    same([n for n in names if n not in old.found], [], "the listing that began before")
+    same(sorted(merged.found), sorted([".", "..", "new", *names]), "the merged listing")
+    same([n for n, ino in [*old.found.items(), *merged.found.items()] if not ino], [], "names without a number")
+    same({n: merged.found[n] for n in names}, {n: os.stat(f"{b.m}/d/{n}").st_ino for n in names}, "numbers")
+
+
+@case()
+def listing_of_a_dir_that_was_merged_since_and_is_not_followed(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    names = directory_with_what_was_copied_up(b)
+    held = b.open(b.m + "/d")
+    same(fdls(held), names)
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/new")
+    b.changed("")
+    same(exists(b.m + "/d/new"), True)
+    reconfigure(b.m, lower_changes="off")
+    same(fdls(held), sorted(["new", *names]))
+
+
 @case()
 def option_default_is_off_and_not_shown(b):
     if MODE == "stock":

@@ -127,6 +127,28 @@ def whiteout(path):
     os.mknod(path, 0o20000, 0)
 
 
+class Listing:
+    """Of an open directory, in pieces: the names found so far, with their numbers."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.found = {}
+
+    def more(self, size):
+        buf = ctypes.create_string_buffer(size)
+        got = check(libc.getdents64(self.fd, buf, size), "getdents64")
+        at = 0
+        while at < got:
+            ino, _, length, _ = struct.unpack_from("=QqHB", buf.raw, at)
+            self.found[os.fsdecode(buf.raw[at + 19 : at + length].split(b"\0", 1)[0])] = ino
+            at += length
+        return got
+
+    def rest(self):
+        while self.more(4096):
+            pass
+
+
 class Bench:
     """Layers on tmpfs and an overlay over them; everything goes away at close()."""
 
