@@ -583,10 +583,10 @@ def file_replaced_while_it_is_copied_up(b):
     """Either the copy up wins or the new file does, for the names that are cached as for a new mount."""
     if MODE == "stock":
         raise Skip("is for patched kernels")
-    write(b.l + "/f", b"old" * (64 << 20))
+    write(b.l + "/f", b"old" * (32 << 20))
     write(b.l + "/new", "new")
     b.mount()
-    same(os.stat(b.m + "/f").st_size, 192 << 20)
+    same(os.stat(b.m + "/f").st_size, 96 << 20)
     begins, says = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -601,7 +601,7 @@ def file_replaced_while_it_is_copied_up(b):
     exists(b.m + "/f")
     copied = os.waitpid(pid, 0)[1] == 0
     same(exists(b.u + "/f"), copied)
-    same(os.stat(b.m + "/f").st_size, 192 << 20 if copied else 3, "copied up" if copied else "not copied up")
+    same(os.stat(b.m + "/f").st_size, 96 << 20 if copied else 3, "copied up" if copied else "not copied up")
     same(stat.S_IMODE(os.stat(b.m + "/f").st_mode), 0o600 if copied else 0o644)
 
 
@@ -1222,9 +1222,14 @@ def everything(top):
 
 
 def settled(*paths):
-    """Looks when the last changes are some ticks of the clock ago, and so often that nothing remains to be learned."""
-    time.sleep(0.05)
-    for _ in range(3):
+    """
+    Looks when the last changes are some ticks of the clock ago, and so often that nothing remains to be learned. Only with
+    reval does that depend on the clock.
+    """
+    reval = MODE == "reval"
+    if reval:
+        time.sleep(0.05)
+    for _ in range(3 if reval else 1):
         for p in paths:
             err_of(os.stat, p)
 
@@ -1424,8 +1429,8 @@ def changes_while_others_look(b):
         pids.append(pid)
     try:
         for i in range(150):
-            # Long enough for the change before to be some ticks ago, more or less
-            time.sleep(0.005 + i % 5 * 0.01)
+            # With reval long enough for the change before to be some ticks ago, more or less
+            time.sleep(0.005 + i % 5 * 0.01 if MODE == "reval" else 0.001)
             replace(b.l + "/d/f", str(i))
             b.changed("d")
             same(read(b.m + "/d/f"), str(i))

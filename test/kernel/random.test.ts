@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+
+/**
+ * Random operations in two lowers and through the overlay: at every quiet moment it must show what a fresh mount shows.
+ * LOWERWATCH_KERNEL_OPS and LOWERWATCH_RANDOM_SEED say how many, and which.
+ */
+import { describe, expect, it } from 'vitest'
+import { versionsWith } from './guest.js'
+import { modes, python, run } from './overlayfs.js'
+
+const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_500)
+const optionSets = ['', 'index=on,redirect_dir=on', 'index=on,metacopy=on,redirect_dir=on']
+const seed = Number(
+  process.env.LOWERWATCH_RANDOM_SEED ?? (process.env.CI === 'true' ? 101 : Date.now() % 2 ** 31),
+)
+
+describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
+  describe.each(modes)('lower_changes=%s', (mode) => {
+    it.each(optionSets)(`${operations} random operations, seed ${seed}, '%s'`, async (options) => {
+      const done = await run(
+        version,
+        'patched',
+        python('overlayfs_random.py', mode, seed, operations, options),
+      )
+      expect(done.stdout + done.stderr).toContain('no difference')
+      expect(done).toMatchObject({ status: 0, splats: [] })
+    })
+  })
+})
