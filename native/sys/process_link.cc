@@ -17,14 +17,14 @@ struct LinkTarget {
 };
 
 // AT_STATX_DONT_SYNC: what the client knows is enough, no server is asked. Following such a link asks none either,
-// since it is no look-up (nd_jump_link, fs/namei.c). STATX_MNT_ID: Linux 5.8.
+// since it is no look-up (nd_jump_link, fs/namei.c).
 Napi::Value LinkTargetCall(const Napi::CallbackInfo& info) {
   return OnLane<LinkTarget>(
       info[0],
       [link = BytesFrom(info[1])](SysError&) {
         LinkTarget target;
         int flags = AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
-        target.found = statx(AT_FDCWD, link.c_str(), flags, STATX_TYPE | STATX_MNT_ID, &target.stat) == 0;
+        target.found = statx(AT_FDCWD, link.c_str(), flags, STATX_TYPE, &target.stat) == 0;
         return target;
       },
       [](Napi::Env env, LinkTarget& target) -> Napi::Value {

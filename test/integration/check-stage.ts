@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, onTestFinished } from 'vitest'
 import { fromText } from '../../src/bytes.js'
+import { type CheckReport, checkOverlay } from '../../src/coherence/check.js'
 import { native } from '../../src/native.js'
 import { discoverOverlays, findOverlay } from '../../src/overlay/discover.js'
 import { openOverlay } from '../../src/overlay/open.js'
@@ -104,4 +105,11 @@ export function ask(...paths: string[]): void {
     if (found?.isDirectory()) readdirSync(path)
     else if (found?.isFile()) readFileSync(path)
   }
+}
+
+/** What a check reports, a line each. */
+export const found = ({ entries }: CheckReport) => entries.map(({ kind, path }) => `${kind} ${path}`).sort()
+
+export async function check(at: Stage, paths: string[] | null = null): Promise<string[]> {
+  return found(await checkOverlay(await open(at.merged), { paths: paths?.map(fromText) ?? null }))
 }

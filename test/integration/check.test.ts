@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: MIT
-import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
   closeSync,
-  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmdirSync,
-  rmSync,
-  statSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
@@ -20,27 +16,10 @@ import {
 import { opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { fromText } from '../../src/bytes.js'
-import { type CheckReport, checkOverlay } from '../../src/coherence/check.js'
+import { checkOverlay } from '../../src/coherence/check.js'
 import { native } from '../../src/native.js'
-import {
-  ask,
-  mountLayers,
-  mountStage,
-  open,
-  type Stage,
-  scratch,
-  stage,
-  whyNo,
-  whyNoRoot,
-} from './check-stage.js'
+import { ask, check, mountStage, open, type Stage, scratch, stage, whyNo, whyNoRoot } from './check-stage.js'
 import { run } from './fixture/environment.js'
-
-const found = ({ entries }: CheckReport) => entries.map(({ kind, path }) => `${kind} ${path}`).sort()
-
-async function check(at: Stage, paths: string[] | null = null): Promise<string[]> {
-  return found(await checkOverlay(await open(at.merged), { paths: paths?.map(fromText) ?? null }))
-}
 
 describe('check on a stock kernel', () => {
   const base = scratch()
@@ -241,188 +220,4 @@ describe('check on a stock kernel', () => {
       })
     })
   }
-
-  it('compares three lower layers without an upper', async () => {
-    const at = stage(base, 'tmpfs')
-    const layers = ['one', 'two', 'three'].map((name) => join(at.lower, name))
-    for (const layer of layers) {
-      mkdirSync(join(layer, 'd'), { recursive: true })
-      writeFileSync(join(layer, 'file'), '')
-      writeFileSync(join(layer, 'd', layer.slice(-3)), '')
-    }
-    mountLayers(layers, at.merged)
-    ask(...['file', 'd', 'late'].map((name) => join(at.merged, name)))
-    expect(await check(at)).toEqual([])
-    const held = await opendir(join(at.merged, 'd'))
-    await held.read()
-    unlinkSync(join(layers[0]!, 'file'))
-    rmSync(join(layers[1]!, 'd'), { recursive: true })
-    writeFileSync(join(layers[2]!, 'late'), '')
-    expect(await check(at)).toEqual(['listing d', 'negative late', 'replaced file'])
-    await held.close()
-  })
-
-  it('finds that the lowest part of a merged directory was replaced by one that lists the same', async () => {
-    const at = stage(base, 'tmpfs')
-    const layers = ['one', 'two'].map((name) => join(at.lower, name))
-    for (const layer of layers) mkdirSync(join(layer, 'd'), { recursive: true })
-    writeFileSync(join(layers[1]!, 'd/file'), 'old')
-    mountLayers(layers, at.merged)
-    const overlay = await open(at.merged)
-    ask(join(at.merged, 'd'))
-    expect([...native.probeCached(overlay.root, 'd', ['file'])]).toEqual([0])
-    renameSync(join(layers[1]!, 'd'), join(layers[1]!, 'moved'))
-    mkdirSync(join(layers[1]!, 'd'))
-    writeFileSync(join(layers[1]!, 'd/file'), 'new')
-    expect(await check(at)).toEqual(['replaced d/file'])
-    expect(readFileSync(join(at.merged, 'd/file'), 'utf8')).toBe('old')
-  })
-
-  it.skipIf(whyNoRoot !== '')('sees a change of mode of the root, which no refresh cures', async () => {
-    const at = stage(base, 'tmpfs')
-    const layers = ['one', 'two'].map((name) => join(at.lower, name))
-    for (const layer of layers) mkdirSync(layer)
-    mountLayers(layers, at.merged)
-    expect(await check(at)).toEqual([])
-    chmodSync(layers[0]!, 0o700)
-    expect(await check(at)).toEqual(['attributes '])
-  })
-
-  it.skipIf(whyNoRoot !== '')('finds a metacopy file whose data were replaced', async () => {
-    const at = stage(base, 'tmpfs')
-    writeFileSync(join(at.lower, 'file'), 'old')
-    mountStage(at, ',metacopy=on,redirect_dir=on')
-    chmodSync(join(at.merged, 'file'), 0o640)
-    expect(await check(at)).toEqual([])
-    writeFileSync(join(at.lower, '.new'), 'new')
-    renameSync(join(at.lower, '.new'), join(at.lower, 'file'))
-    expect(readFileSync(join(at.merged, 'file'), 'utf8')).toBe('old')
-    expect(await check(at)).toEqual(['replaced file'])
-  })
-
-  it.skipIf(whyNoRoot !== '')(
-    'takes a directory that was renamed in the overlay for what it is',
-    async () => {
-      const at = stage(base, 'tmpfs')
-      mkdirSync(join(at.lower, 'd/sub'), { recursive: true })
-      writeFileSync(join(at.lower, 'd/file'), '')
-      mountStage(at, ',redirect_dir=on')
-      renameSync(join(at.merged, 'd'), join(at.merged, 'renamed'))
-      ask(...['renamed', 'renamed/file', 'renamed/sub'].map((name) => join(at.merged, name)))
-      expect(await check(at)).toEqual([])
-    },
-  )
-
-  it('reports nothing that merely changes while it looks', async () => {
-    const at = stage(base, 'tmpfs')
-    mkdirSync(join(at.lower, 'd'))
-    mountStage(at)
-    mkdirSync(join(at.merged, 'd/mine'))
-    ask(join(at.merged, 'd'))
-    const script = 'while :; do : > "$1/d/x"; rm "$1/d/x"; done'
-    const child = spawn('sh', ['-c', script, 'sh', at.lower], { stdio: ['ignore', 'ignore', 'inherit'] })
-    const ended = new Promise((resolve) => child.once('close', resolve))
-    try {
-      for (let round = 0; round < 10; round++) expect(await check(at)).toEqual([])
-      expect(child.exitCode).toBeNull()
-    } finally {
-      child.kill()
-      await ended
-    }
-  })
-
-  it('keeps names that are not text', async () => {
-    const at = stage(base, 'tmpfs')
-    mountStage(at)
-    const name = Buffer.from('a\xff\n"\\ (deleted)', 'latin1')
-    const inside = (directory: string) => Buffer.concat([Buffer.from(`${directory}/`), name])
-    try {
-      statSync(inside(at.merged))
-    } catch {}
-    writeFileSync(inside(at.lower), '')
-    expect(await check(at)).toEqual([`negative ${name.toString('latin1')}`])
-  })
-  describe.skipIf(whyNo('cgroup2') !== '')(`lower cgroup2 ${whyNo('cgroup2')}`, () => {
-    it('finds what is negative, gone, unreachable and unmerged, and says that it had to look everything up', async () => {
-      const at = stage(base, 'cgroup2')
-      for (const name of ['gone', 'user', 'stays']) mkdirSync(join(at.lower, name))
-      mountStage(at)
-      writeFileSync(join(at.merged, 'user/mine'), '')
-      mkdirSync(join(at.merged, 'upper'))
-      ask(...['gone', 'user', 'stays', 'late', 'stays/cgroup.procs'].map((name) => join(at.merged, name)))
-      const report = await checkOverlay(await open(at.merged), { paths: null })
-      expect(found(report)).toEqual([])
-      expect(report.limits.some((limit) => limit.includes('revalidates'))).toBe(true)
-      for (const name of ['gone', 'user']) rmdirSync(join(at.lower, name))
-      for (const name of ['late', 'upper']) mkdirSync(join(at.lower, name))
-      expect(await check(at, ['gone', 'user', 'late', 'upper'])).toEqual([
-        'ghost gone',
-        'negative late',
-        'replaced user',
-        'unmerged upper',
-      ])
-      expect(await check(at)).toEqual(
-        expect.arrayContaining(['negative late', 'replaced user', 'unmerged upper']),
-      )
-      run('umount', at.merged)
-    })
-  })
-
-  it('ends with 1 when something is stale, 0 when not, 2 where there is no overlay', () => {
-    const at = stage(base, 'tmpfs')
-    mountStage(at)
-    const script =
-      "import('./dist/cli/check.js').then(({ command }) => command(process.argv.slice(1), { json: true }))" +
-      '.then((status) => { process.exitCode = status }, (error) => { process.exitCode = error.exitCode })'
-    const runCheck = (...args: string[]) =>
-      spawnSync(process.execPath, ['-e', script, ...args], { encoding: 'utf8' })
-    expect(runCheck(at.merged).status).toBe(0)
-    ask(join(at.merged, 'late'))
-    writeFileSync(join(at.lower, 'late'), '')
-    const stale = runCheck(at.merged, 'late')
-    expect(stale.status).toBe(1)
-    expect(JSON.parse(stale.stdout)).toMatchObject({
-      coherent: false,
-      entries: [{ path: 'late', kind: 'negative' }],
-    })
-    expect(runCheck(at.lower).status).toBe(2)
-  })
-
-  it('takes a mount point and paths that are no text, two that differ in nothing else too', () => {
-    const at = stage(base, 'tmpfs')
-    mountStage(at)
-    const bytes = (text: string) => Buffer.from(text, 'latin1')
-    const odd = bytes(`${at.base}/m\xff`)
-    mkdirSync(odd)
-    // Node passes arguments on as UTF-8: the shell makes those that are not.
-    const shell = (script: string, ...args: string[]) =>
-      spawnSync('sh', ['-c', script, 'sh', ...args], { encoding: 'utf8' })
-    expect(shell('mount --bind "$1" "$(printf "$2/m\\377")"', at.merged, at.base).status).toBe(0)
-    const command = (name: 'check' | 'holders') => {
-      const script =
-        'exec "$1" dist/cli/main.js "$2" --json "$(printf "$3/m\\377")" "$(printf "a\\377")" "$(printf "$3/m\\377/a\\376")"'
-      const { status, stdout, stderr } = shell(script, process.execPath, name, at.base)
-      expect(stderr).toBe('')
-      return { status, found: JSON.parse(stdout) }
-    }
-    for (const name of ['a\xff', 'a\xfe', 'a\xfd']) {
-      expect(existsSync(bytes(`${at.base}/m\xff/${name}`))).toBe(false)
-      writeFileSync(bytes(`${at.lower}/${name}`), '')
-    }
-    const paths = ['a\xff', 'a\xfe'].map((name) => ({ base64: bytes(name).toString('base64') }))
-    const { status, found: report } = command('check')
-    expect(status).toBe(1)
-    expect(report.entries).toHaveLength(2)
-    expect(report.entries.map((entry: { path: unknown }) => entry.path)).toEqual(
-      expect.arrayContaining(paths),
-    )
-    for (const name of ['a\xff', 'a\xfe', 'a\xfd']) rmSync(bytes(`${at.lower}/${name}`))
-    const held = ['b\xff', 'a\xff', 'a\xfe'].map((name) => openSync(bytes(`${at.base}/m\xff/${name}`), 'w'))
-    const { holders } = command('holders').found
-    expect(holders.map((holder: { fd: number; path: unknown }) => [holder.fd, holder.path])).toEqual([
-      [held[1], paths[0]],
-      [held[2], paths[1]],
-    ])
-    for (const fd of held) closeSync(fd)
-  })
 })
