@@ -5,9 +5,9 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
 import type { Image } from './image.js'
+import { release } from './releases.js'
 
 const onACopy = join(dirname(fileURLToPath(import.meta.url)), 'on-a-copy')
-const release = process.env.LOWERWATCH_DISTRO_RELEASE ?? ''
 /** Another kernel from the same source: what an update of the kernel brings. */
 export const other = release.includes('-cloud-')
   ? release.replace('-cloud-', '-')

@@ -9,8 +9,8 @@ import { obtainModule } from '../../src/kernel/module/commands.js'
 import { type InstallOptions, installModule, removeModule } from '../../src/kernel/module/install.js'
 import { type Image, modinfo, obtainImage } from './image.js'
 import { contentsOf, makeMachine, modprobeTakes } from './machine.js'
+import { release } from './releases.js'
 
-const release = process.env.LOWERWATCH_DISTRO_RELEASE!
 const ours = `/lib/modules/${release}/updates/lowerwatch/overlay.ko`
 const stock = new RegExp(`^/lib/modules/${release.replace(/[+.]/g, '\\$&')}/kernel/fs/overlayfs/overlay\\.ko`)
 

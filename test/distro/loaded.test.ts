@@ -9,10 +9,9 @@ import { obtainFor } from '../../src/kernel/module/commands.js'
 import { type GuestRun, modulesRoot, python, runInGuest, says } from './guest.js'
 import { obtainImage } from './image.js'
 import { addProject, lowerwatch } from './project.js'
+import { releases } from './releases.js'
 
-const release = process.env.LOWERWATCH_DISTRO_RELEASE!
-
-describe(`kernel module install and remove on the running Linux ${release}`, () => {
+describe.each(releases)('kernel module install and remove on the running Linux %s', (release) => {
   let run: GuestRun
   const said = (name: string) => run.steps.get(name)!.output.trim()
 

@@ -9,11 +9,9 @@ import { cacheRoot } from '../../src/kernel/cache.js'
 import type { ModuleBuild } from '../../src/kernel/module/build.js'
 import { moduleStatus, obtainModule } from '../../src/kernel/module/commands.js'
 import { findHeaders } from '../../src/kernel/module/headers.js'
+import { releases } from './releases.js'
 
-/** A kernel of the distribution for which there is a series, chosen by scripts/test-kernel-distro. */
-const release = process.env.LOWERWATCH_DISTRO_RELEASE!
-
-describe(`overlay.ko for the unmodified Linux ${release}`, () => {
+describe.each(releases)('overlay.ko for the unmodified Linux %s', (release) => {
   let built: ModuleBuild
 
   beforeAll(async () => {

@@ -3,14 +3,12 @@
 /** `lowerwatch probe` in Debian's unmodified kernels: each row as the expectation table says. */
 import { writeFile } from 'node:fs/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { Archive } from '../../src/kernel/apt.js'
-import { cacheRoot } from '../../src/kernel/cache.js'
-import { newestRelease } from '../../src/kernel/module/headers.js'
 import type { ProbeReport } from '../../src/probe/run.js'
 import { found, packaged, runInGuest } from './guest.js'
 import { obtainImage } from './image.js'
 import type { Initramfs } from './initramfs.js'
 import { addProgram, program } from './project.js'
+import { releases } from './releases.js'
 
 /** What the experiments start. */
 const programs = ['sh', 'true', 'sleep', 'rm', 'mount', 'umount', 'unshare', 'ip', 'btrfs', 'mkfs.btrfs']
@@ -21,13 +19,6 @@ function add(root: Initramfs): void {
   addProgram(root)
   for (const name of programs) root.program(found(name)!)
 }
-
-const archive = await Archive.open(cacheRoot(), () => {})
-const releases = [
-  process.env.LOWERWATCH_DISTRO_RELEASE!,
-  // What this release of Debian has installed unless told otherwise.
-  await newestRelease(archive, ['6.1'], '-cloud-amd64'),
-]
 
 describe.each(releases)('probe on the unmodified Linux %s', (release) => {
   let report: ProbeReport

@@ -10,8 +10,8 @@ import { caseNames, type Row, rightOnStock, rowsOf } from '../kernel/rows.js'
 import { type GuestRun, packaged, python, runInGuest, says } from './guest.js'
 import { obtainImage } from './image.js'
 import type { Step } from './qemu.js'
+import { releases } from './releases.js'
 
-const release = process.env.LOWERWATCH_DISTRO_RELEASE!
 const modes = ['reval', 'notify', 'manual'] as const
 const names = caseNames()
 
@@ -37,7 +37,7 @@ const steps = [
   step('unload packaged again', 'rmmod', 'overlay'),
 ]
 
-describe(`the unmodified Linux ${release}, in software emulation`, () => {
+describe.each(releases)('the unmodified Linux %s, in software emulation', (release) => {
   let run: GuestRun
   const rows = new Map<string, Map<string, Row>>()
 

@@ -5,8 +5,8 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { obtainFor } from '../../src/kernel/module/commands.js'
 import { other, runOnACopy } from './copy.js'
 import { type Image, obtainImage, obtainPackage } from './image.js'
+import { release } from './releases.js'
 
-const release = process.env.LOWERWATCH_DISTRO_RELEASE!
 const reason = process.getuid?.() === 0 ? '' : 'mounts a copy of this machine: needs root'
 /** All that an installation puts anywhere. */
 const ours =

@@ -1,21 +1,8 @@
 // SPDX-License-Identifier: MIT
-import { basename } from 'node:path'
 import { defineConfig } from 'vitest/config'
-import { BaseSequencer, type TestSpecification } from 'vitest/node'
+import { longestFirst } from '../longest-first.js'
 
-/** The others are short. */
 const longest = ['overlayfs.test.ts', 'races.test.ts', 'random.test.ts', 'daemon.test.ts', 'probe.test.ts']
-
-/** What takes longest first: the workers are done at about the same time. */
-class LongestFirst extends BaseSequencer {
-  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const place = ({ moduleId }: TestSpecification) => {
-      const known = longest.indexOf(basename(moduleId))
-      return known < 0 ? longest.length : known
-    }
-    return files.toSorted((a, b) => place(a) - place(b))
-  }
-}
 
 /** For `scripts/test-kernel`, which builds the kernels that these tests boot: they are no part of `npm test`. */
 export default defineConfig({
@@ -26,7 +13,7 @@ export default defineConfig({
     reporters: ['default', './test/reporter.ts'],
     testTimeout: 900_000,
     hookTimeout: 900_000,
-    sequence: { sequencer: LongestFirst },
+    sequence: { sequencer: longestFirst(...longest) },
     // A boot starts on one processor, and waits for the disk that is this machine's root.
     maxWorkers: 2,
   },
