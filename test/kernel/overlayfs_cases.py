@@ -8,6 +8,7 @@ Each case must hold when the changing call has returned: nothing here waits.
 Prints `ok NAME`, `not ok NAME: why` or `skip NAME: why`, then the numbers; exit 1 if a case failed.
 """
 import errno
+import fcntl
 import fnmatch
 import os
 import stat
@@ -1920,7 +1921,7 @@ def stuck_user_keeps_a_bounded_number_of_stacks(b):
         subprocess.run(["losetup", "-d", "/dev/loop2"])
 
 
-# the option
+# directories and files that become something else in place
 
 
 def directory_with_what_was_copied_up(b):
@@ -1970,6 +1971,239 @@ def listing_of_a_dir_that_was_merged_since_and_is_not_followed(b):
     same(exists(b.m + "/d/new"), True)
     reconfigure(b.m, lower_changes="off")
     same(fdls(held), sorted(["new", *names]))
+
+
+@case()
+def copy_of_a_file_that_grew(b):
+    """copy_file_range() ends at the size that the overlay inode has, and cp believes it."""
+    write(b.l + "/f", "0123456789")
+    b.mount()
+    held = b.open(b.m + "/f")
+    with open(b.l + "/f", "a") as f:
+        f.write("abcdefghij")
+    b.changed("")
+
+    def copied():
+        out = b.open(b.m + "/copy", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = b.open(b.m + "/f")
+        while os.copy_file_range(fd, out, 100):
+            pass
+        return read(b.m + "/copy")
+
+    same(copied(), "0123456789abcdefghij")
+    os.truncate(b.l + "/f", 5)
+    b.changed("")
+    same(copied(), "01234")
+    same(os.fstat(held).st_size, 5)
+
+
+@case(options="metacopy=on,redirect_dir=on")
+def chmod_of_a_held_file_whose_lower_data_was_replaced(b):
+    os.chmod(b.top, 0o755)
+    write(b.l + "/f", "old")
+    b.mount()
+    os.chmod(b.m + "/f", 0o644)
+    fd = b.open(b.m + "/f")
+    replace(b.l + "/f", "new")
+    b.changed("")
+    same(read(b.m + "/f"), "new")
+    see = lambda: as_nobody(lambda: read(b.m + "/f"))
+    same(see(), True)
+    os.fchmod(fd, 0o600)
+    same(see(), False)
+
+
+def names_of_one_upper_file(b, change):
+    """Both names have one inode, as each has seen of the other: by a lock and by the mode."""
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    os.chmod(b.top, 0o755)
+    write(b.l + "/f", "low")
+    b.mount()
+    os.chmod(b.m + "/f", 0o644)
+    fd = b.open(b.m + "/f")
+    change()
+    b.changed("")
+    os.link(b.m + "/f", b.m + "/name")
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    other = b.open(b.m + "/name")
+    same(err_of(fcntl.flock, other, fcntl.LOCK_EX | fcntl.LOCK_NB), errno.EAGAIN)
+    same(as_nobody(lambda: read(b.m + "/f")), True)
+    os.chmod(b.m + "/name", 0o600)
+    same(as_nobody(lambda: read(b.m + "/f")), False)
+
+
+@case()
+def names_of_one_upper_file_after_a_rename_of_its_lower(b):
+    def change():
+        os.rename(b.l + "/f", b.l + "/g")
+        b.changed("")
+        same(read(b.m + "/g"), "low")
+
+    names_of_one_upper_file(b, change)
+
+
+@case(options="index=on")
+def names_of_one_upper_file_after_a_link_of_its_lower_is_seen(b):
+    def change():
+        os.link(b.l + "/f", b.l + "/g")
+        b.changed("")
+        same(read(b.m + "/g"), "low")
+
+    names_of_one_upper_file(b, change)
+
+
+@case()
+def names_of_one_upper_file_after_a_link_of_its_lower(b):
+    names_of_one_upper_file(b, lambda: os.link(b.l + "/f", b.l + "/g"))
+
+
+@case()
+def names_of_one_upper_file_that_was_in_use_before_following(b):
+    def change():
+        reconfigure(b.m, lower_changes=MODE)
+        b.mode = MODE
+        os.rename(b.l + "/f", b.l + "/g")
+        b.changed("")
+        same(read(b.m + "/g"), "low")
+
+    b.mode = "default"
+    names_of_one_upper_file(b, change)
+
+
+def dir_that_is_merged_while_it_is_renamed(b):
+    """Rename waits for a frozen upper, after it has looked whether d is merged. Returns what rename says."""
+    import shutil
+    import subprocess
+
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
+        raise Skip("no mkfs.ext4, fsfreeze or /dev/loop2")
+    img, up = b.top + "/img", b.top + "/e"
+    with open(img, "wb") as f:
+        f.truncate(32 << 20)
+    subprocess.run(["mkfs.ext4", "-q", img], check=True)
+    subprocess.run(["losetup", "/dev/loop2", img], check=True)
+    try:
+        os.mkdir(up)
+        mount("/dev/loop2", up, "ext4")
+        b.mounts.append(up)
+        b.u, b.w = up + "/u", up + "/w"
+        os.mkdir(b.u)
+        os.mkdir(b.w)
+        os.mkdir(b.l + "/d")
+        b.mount()
+        write(b.m + "/d/up")
+        # It keeps the origin xattr, so that being merged again writes nothing
+        os.rmdir(b.l + "/d")
+        b.changed("")
+        same(ls(b.m + "/d"), ["up"])
+        subprocess.run(["fsfreeze", "-f", up], check=True)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os._exit(err_of(os.rename, b.m + "/d", b.m + "/e"))
+            wait_until_stuck(pid)
+            os.mkdir(b.l + "/d")
+            write(b.l + "/d/low")
+            b.changed("")
+            same(ls(b.m + "/d"), ["low", "up"])
+        finally:
+            subprocess.run(["fsfreeze", "-u", up], check=True)
+            end = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        seen = {d: ls(f"{b.m}/{d}") for d in ls(b.m)}
+        umount(b.m)
+        b.mounts.remove(b.m)
+        b.mount()
+        same({d: ls(f"{b.m}/{d}") for d in ls(b.m)}, seen, "new mount")
+        return name_of(end), seen
+    finally:
+        for m in (b.m, up):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        subprocess.run(["losetup", "-d", "/dev/loop2"])
+
+
+@case(options="redirect_dir=nofollow")
+def dir_that_may_not_move_since_it_is_merged(b):
+    same(dir_that_is_merged_while_it_is_renamed(b), ("EXDEV", {"d": ["low", "up"]}))
+
+
+@case(options="redirect_dir=on")
+def dir_that_leaves_a_whiteout_since_it_is_merged(b):
+    same(dir_that_is_merged_while_it_is_renamed(b), ("0", {"e": ["low", "up"]}))
+
+
+def numbers(path):
+    with os.scandir(path) as entries:
+        return {e.name: e.inode() for e in entries}
+
+
+@case(options="redirect_dir=on")
+def numbers_in_a_dir_of_upper_with_what_was_moved_there(b):
+    os.mkdir(b.l + "/c")
+    b.mount()
+    os.mkdir(b.m + "/d")
+    write(b.m + "/d/f")
+    os.rename(b.m + "/c", b.m + "/d/c")
+    for there in (True, False, True):
+        same(numbers(b.m + "/d")["c"], os.stat(b.m + "/d/c").st_ino, "merged" if there else "of upper alone")
+        (os.rmdir if there else os.mkdir)(b.l + "/c")
+        b.changed("")
+
+
+@case(options="metacopy=on,redirect_dir=on")
+def listing_of_a_dir_of_upper_with_a_file_whose_data_is_gone(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    os.mkdir(b.m + "/d")
+    os.chmod(b.m + "/f", 0o600)
+    os.rename(b.m + "/f", b.m + "/d/f")
+    os.unlink(b.l + "/f")
+    b.changed("")
+    same(ls(b.m + "/d"), ["f"])
+    write(b.l + "/f", "low")
+    b.changed("")
+    same(ls(b.m + "/d"), ["f"])
+    same(numbers(b.m + "/d")["f"], os.stat(b.m + "/d/f").st_ino)
+
+
+def xwhiteouts_bench(b):
+    if KERNEL < (6, 7):
+        raise Skip("no xwhiteouts in overlayfs of this kernel")
+    for l in b.lowers:
+        os.mkdir(l + "/d")
+    for name in ("gone", "here"):
+        write(f"{b.l}/d/{name}")
+    os.setxattr(b.l, "trusted.overlay.opaque", b"x")
+    os.setxattr(b.l + "/d/gone", "trusted.overlay.whiteout", b"y")
+    b.mount()
+    held = b.open(b.m + "/d")
+    same(fdls(held), ["gone", "here"])
+    os.setxattr(b.l + "/d", "trusted.overlay.opaque", b"x")
+    return held
+
+
+@case(lowers=2)
+def listing_of_a_held_dir_that_gets_xwhiteouts(b):
+    held = xwhiteouts_bench(b)
+    b.changed("")
+    same(fdls(held), ["here"])
+
+
+@case(lowers=2)
+def listing_of_a_renamed_dir_that_gets_xwhiteouts(b):
+    held = xwhiteouts_bench(b)
+    for l in b.lowers:
+        os.rename(l + "/d", l + "/e")
+    b.changed("")
+    same(ls(b.m + "/e"), ["here"])
+    same(fdls(held), ["here"])
+
+
+# the option
 
 
 @case()

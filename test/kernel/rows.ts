@@ -27,6 +27,8 @@ export const rightOnStock = new Set([
   'stacks_of_a_held_dir_do_not_pile_up',
   'indexed_upper_name_of_it_does_not_depend_on_the_lower',
   'indexed_metacopy_upper_name_of_it_does_not_depend_on_the_lower',
+  'numbers_in_a_dir_of_upper_with_what_was_moved_there',
+  'listing_of_a_dir_of_upper_with_a_file_whose_data_is_gone',
 ])
 
 /** Names of all cases. */
