@@ -154,6 +154,8 @@ export interface FreshOverlay {
   /** Lower layers, uppermost first: absolute paths. */
   lower: ByteString[]
   dataOnly: ByteString[]
+  /** What these paths lead to, in this order: ESTALE when one leads elsewhere. */
+  expected?: Handle[]
   /** Null for an overlay without an upper, which is read-only. */
   upper: { upper: ByteString; work: ByteString } | null
   /** Other options, for example `['metacopy', 'on']` or `['userxattr', null]`. */

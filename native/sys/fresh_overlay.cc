@@ -5,6 +5,7 @@
 // and `datadir+` (6.8) take the path as it is, `upperdir` and `workdir` take off one level of backslashes,
 // `lowerdir` also splits at colons. A longer path is given as a descriptor (6.13), which mountinfo shows by its
 // real path, else by the name of that descriptor in /proc/self/fd.
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <optional>
@@ -27,6 +28,8 @@ constexpr size_t kLongestString = 255;
 struct Overlay {
   std::vector<std::string> lower;
   std::vector<std::string> dataOnly;
+  // What these lead to; empty: whatever is there.
+  std::vector<SharedFd> expected;
   bool hasUpper = false;
   std::string upper;
   std::string work;
@@ -35,6 +38,11 @@ struct Overlay {
   bool readOnly = false;
   bool oneString = false;
 };
+
+bool IsSame(int a, int b) {
+  struct stat one {}, other {};
+  return fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
 
 // One overlay being configured. Every step does nothing once `error` is set.
 class Context {
@@ -48,19 +56,31 @@ class Context {
     if (!error_) FsConfig(fd_.get(), command, key, value, aux, error_);
   }
 
-  void Layer(const char* key, const std::string& path, bool unescaped) {
+  // `expected`: the directory that `path` must lead to; null: whatever is there.
+  void Layer(const char* key, const std::string& path, bool unescaped, const SharedFd& expected = nullptr) {
     if (error_) return;
     if (path.find('\0') != std::string::npos) {
       error_ = PathFailure("fsconfig", path, EINVAL);
       return;
     }
     std::string text = unescaped ? Escape(path, "\\") : path;
+    if (expected && !Expect(path, expected)) return;
+    // Given as it was opened the path cannot be exchanged any more.
+    SysError none;
+    if (expected && FsConfig(fd_.get(), FSCONFIG_SET_FD, key, nullptr, kept_.back()->get(), none) == 0) return;
     if (Fits(text)) return Set(FSCONFIG_SET_STRING, key, text.c_str());
     int fd = Keep(path);
     if (fd < 0) return;
     SysError first;
     if (FsConfig(fd_.get(), FSCONFIG_SET_FD, key, nullptr, fd, first) == 0) return;
     Set(FSCONFIG_SET_STRING, key, ProcName(fd).c_str());
+  }
+
+  // Opens the layer, and keeps it open.
+  bool Expect(const std::string& path, const SharedFd& expected) {
+    int fd = Keep(path);
+    if (fd >= 0 && !IsSame(fd, expected->get())) error_ = PathFailure("fsconfig", path, ESTALE);
+    return !error_;
   }
 
   // `lowerdir=a:b::data`, for kernels without `lowerdir+`.
@@ -142,10 +162,15 @@ bool HasLowerdirAdd() {
 SharedFd Fresh(const Overlay& overlay, SysError& error) {
   bool plus = !overlay.oneString && HasLowerdirAdd();
   Context context(error, plus);
+  size_t next = 0;
+  auto expected = [&] { return next < overlay.expected.size() ? overlay.expected[next++] : nullptr; };
   if (plus) {
-    for (const auto& path : overlay.lower) context.Layer("lowerdir+", path, false);
-    for (const auto& path : overlay.dataOnly) context.Layer("datadir+", path, false);
+    for (const auto& path : overlay.lower) context.Layer("lowerdir+", path, false, expected());
+    for (const auto& path : overlay.dataOnly) context.Layer("datadir+", path, false, expected());
   } else {
+    for (const auto* paths : {&overlay.lower, &overlay.dataOnly})
+      for (const auto& path : *paths)
+        if (SharedFd directory = expected(); directory && !error) context.Expect(path, directory);
     context.AllLayers(overlay);
   }
   if (overlay.hasUpper) {
@@ -163,6 +188,10 @@ Overlay OverlayFrom(const Napi::Object& object) {
   Overlay overlay;
   overlay.lower = BytesListFrom(object.Get("lower"));
   overlay.dataOnly = BytesListFrom(object.Get("dataOnly"));
+  if (object.Get("expected").IsArray()) {
+    Napi::Array expected = object.Get("expected").As<Napi::Array>();
+    for (uint32_t i = 0; i < expected.Length(); i++) overlay.expected.push_back(Handle::From(expected.Get(i)));
+  }
   if (object.Get("upper").IsObject()) {
     Napi::Object upper = object.Get("upper").As<Napi::Object>();
     overlay.hasUpper = true;

@@ -46,6 +46,19 @@ export async function mountLowers(overlay: OpenOverlay, layers: OpenLayer[]): Pr
   }
 }
 
+/** A detached overlay that can take the place of `overlay`, which has no upper: by the same paths, with the same flags. */
+export async function mountAlike(overlay: OpenOverlay): Promise<Handle> {
+  const expected = (['lower', 'data'] as const).flatMap((wanted) =>
+    overlay.layers.filter(({ role }) => role === wanted).map(({ root }) => root),
+  )
+  try {
+    return await native.freshOverlay(overlay.lane, { ...freshOverlayOf(overlay, 'swap'), expected })
+  } catch (error) {
+    if (!isSyscallError(error, 'ESTALE', 'ENOENT', 'ENOTDIR')) throw refused(error)
+    throw new LowerwatchError('LAYER_UNREACHABLE', 'a layer is no longer at its path', { cause: error })
+  }
+}
+
 /** The path still leads to the directory that is the layer. */
 async function samePlace(overlay: OpenOverlay, layer: OpenLayer): Promise<void> {
   let there: Handle | null = null

@@ -13,21 +13,31 @@ import { mountLowers } from './fresh-mount.js'
  */
 export class Oracle {
   readonly #overlay: OpenOverlay
+  readonly #mount: () => Promise<Handle>
   #root: Handle
   #rootStat: Stat | null
   #lowers: Handle | null = null
 
-  private constructor(overlay: OpenOverlay, root: Handle, rootStat: Stat | null) {
+  private constructor(
+    overlay: OpenOverlay,
+    mount: () => Promise<Handle>,
+    root: Handle,
+    rootStat: Stat | null,
+  ) {
     this.#overlay = overlay
+    this.#mount = mount
     this.#root = root
     this.#rootStat = rootStat
   }
 
-  /** @throws LowerwatchError LAYER_UNREACHABLE or NOT_PERMITTED. */
-  static async create(overlay: OpenOverlay): Promise<Oracle> {
-    const root = await mountLowers(overlay, merged(overlay))
+  /**
+   * @param mount - Makes the fresh mount, each time that it must be another one
+   * @throws LowerwatchError LAYER_UNREACHABLE or NOT_PERMITTED.
+   */
+  static async create(overlay: OpenOverlay, mount = () => mountMerged(overlay)): Promise<Oracle> {
+    const root = await mount()
     try {
-      return new Oracle(overlay, root, await native.statAt(overlay.lane, root, ''))
+      return new Oracle(overlay, mount, root, await native.statAt(overlay.lane, root, ''))
     } catch (error) {
       root.close()
       throw error
@@ -45,10 +55,11 @@ export class Oracle {
     // The root's dentry survives every shrink, and with it the mode and owner that were copied when it was mounted.
     const now = await native.statAt(lane, this.#root, '')
     if (this.#rootStat === null || now === null || now.ctimeNs !== this.#rootStat.ctimeNs) {
-      const root = await mountLowers(this.#overlay, merged(this.#overlay))
+      const root = await this.#mount()
       this.#root.close()
       this.#root = root
-      this.#rootStat = await native.statAt(lane, root, '')
+      // Of before the mount: what changed since is seen the next time.
+      this.#rootStat = now
     } else {
       await native.reconfigure(lane, [{ overlay: this.#root, readOnly: true }])
     }
@@ -81,8 +92,10 @@ export class Oracle {
   }
 }
 
-function merged(overlay: OpenOverlay): OpenLayer[] {
-  return overlay.layers.filter((layer) => layer.role !== 'data')
+/** All layers merged, the upper as the topmost lower. */
+export function mountMerged(overlay: OpenOverlay): Promise<Handle> {
+  const merged = overlay.layers.filter((layer) => layer.role !== 'data')
+  return mountLowers(overlay, merged)
 }
 
 function lowersOf(overlay: OpenOverlay): OpenLayer[] {

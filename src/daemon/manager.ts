@@ -48,10 +48,13 @@ export class OverlayManager {
   private looking: Promise<void> = Promise.resolve()
   /** Searches of large uppers for redirects: until they end, changes cannot be told apart by name. */
   private readonly learning = new Set<Promise<void>>()
-  /** Overlays that could not be taken, and were reported. */
-  private readonly refused = new Set<string>()
+  /** Overlays that could not be taken, and what was said of them: each change of the mount table tries again. */
+  private readonly refused = new Map<string, string>()
   /** Those that are being taken. */
   private readonly taking = new Map<string, Promise<void>>()
+  /** In the middle of a swap the old overlay hides the new one, and both are in the mount table. */
+  private readonly swapping = new Set<Promise<unknown>>()
+  private swaps = 0
 
   constructor(
     private readonly settings: {
@@ -111,14 +114,13 @@ export class OverlayManager {
   }
 
   private async synchronise(strict: boolean): Promise<void> {
-    const present = new Map((await discoverOverlays(this.lane)).map((found) => [found.device, found]))
+    const present = await this.present()
+    const gone: string[] = []
     for (const [device, { controller }] of this.managed) {
       const description = present.get(device)
       const mode = lowerChangesMode(controller.overlay.description)
       if (description === undefined) {
-        const { mountPoint } = controller.overlay.description.mounts[0]!
-        await this.release(device)
-        this.log.info({ overlay: display(mountPoint), device }, 'overlay is gone')
+        gone.push(device)
       } else if (lowerChangesMode(description) !== mode) {
         // Reconfigured: taken again, by the rung that it has now.
         await this.release(device)
@@ -126,11 +128,28 @@ export class OverlayManager {
         controller.overlay.description.mounts = description.mounts
       }
     }
-    for (const device of this.refused) if (!present.has(device)) this.refused.delete(device)
+    for (const device of this.refused.keys()) if (!present.has(device)) this.refused.delete(device)
     // All at once: each has a thread of its own, and is ready when the slowest is.
     const wanted = [...present.values()].filter((description) => this.settings.wanted(description))
-    const taken = await Promise.allSettled(wanted.map((each) => this.take(each, present, strict)))
-    for (const result of taken) if (result.status === 'rejected') throw result.reason
+    const taking = wanted.map((each) => this.take(each, present, strict))
+    // The one that took the place of another is not to wait for its end.
+    const ended = await Promise.allSettled([...taking, ...gone.map((device) => this.letGo(device))])
+    for (const result of ended) if (result.status === 'rejected') throw result.reason
+  }
+
+  private async present(): Promise<Map<string, OverlayDescription>> {
+    for (;;) {
+      while (this.swapping.size > 0) await Promise.allSettled(this.swapping)
+      const { swaps } = this
+      const found = await discoverOverlays(this.lane)
+      if (swaps === this.swaps) return new Map(found.map((each) => [each.device, each]))
+    }
+  }
+
+  private async letGo(device: string): Promise<void> {
+    const { mountPoint } = this.managed.get(device)!.controller.overlay.description.mounts[0]!
+    await this.release(device)
+    this.log.info({ overlay: display(mountPoint), device }, 'overlay is gone')
   }
 
   private take(
@@ -139,7 +158,7 @@ export class OverlayManager {
     strict: boolean,
   ): Promise<void> {
     const { device } = description
-    if (this.managed.has(device) || this.refused.has(device)) return Promise.resolve()
+    if (this.managed.has(device)) return Promise.resolve()
     return onceAtATime(this.taking, device, () => this.takeNow(description, present, strict))
   }
 
@@ -159,11 +178,13 @@ export class OverlayManager {
         if (inner !== undefined) await this.take(inner, present, strict)
       }
       await this.serve(overlay, settings)
+      this.refused.delete(device)
       this.log.info({ overlay: name, device }, 'watching')
     } catch (error) {
       if (strict) throw error
-      this.refused.add(device)
       const line = error instanceof LowerwatchError ? error.line : String(error)
+      if (this.refused.get(device) === line) return
+      this.refused.set(device, line)
       this.log.warn({ overlay: name, device }, `cannot watch: ${line}`)
     }
   }
@@ -181,7 +202,7 @@ export class OverlayManager {
         above: () => this.nesting.above(device),
         caughtUp: () => this.nesting.caughtUp(overlay),
         served: (changes: LowerChanges) => this.nesting.forward(device, changes),
-        swapped: () => void this.sync(),
+        swapping: (swap: Promise<void>) => this.swapBegins(swap),
       }
       const controller = new OverlayController(overlay, settings.policy, events, follows)
       // A vanish policy acts on events, which the kernel keeps to itself.
@@ -209,6 +230,16 @@ export class OverlayManager {
       overlay.close()
       throw error
     }
+  }
+
+  private swapBegins(swap: Promise<void>): void {
+    this.swaps++
+    this.swapping.add(swap)
+    const ended = () => {
+      this.swapping.delete(swap)
+      void this.sync()
+    }
+    swap.then(ended, ended)
   }
 
   /** Rung "kernel": tried before it is trusted. */

@@ -22,8 +22,8 @@ export interface ControllerEvents {
   caughtUp(): Promise<void>
   /** The changes have been served: overlays that have this one as a layer are next. */
   served(changes: LowerChanges): void
-  /** The overlay has been replaced by a fresh one at the same place. */
-  swapped(): void
+  /** The overlay is being replaced by a fresh one at the same place. */
+  swapping(swap: Promise<void>): void
 }
 
 /** Keeps one overlay coherent: takes changes, examines, refreshes, verifies. One round at a time. */
@@ -66,14 +66,23 @@ export class OverlayController implements ChangeSink {
       this.letGo ||= letGo
       this.flush()
     })
-    this.fresh = new Fresh(overlay)
+    this.fresh = new Fresh(overlay, policy.swap === 'auto' && overlay.description.upper === null)
     this.vanished = new VanishedDirectories(overlay, policy, (message) => events.log('info', message))
     const { statistics, refresher, fresh, unresolved } = this
     this.leftover = new Leftover(overlay, policy, statistics, refresher, fresh, unresolved, {
       log: events.log,
       sayOnce: (level, message) => this.sayOnce(level, message),
       searched: () => this.flush(),
-      swapped: () => events.swapped(),
+      swapping: (swap) => {
+        events.swapping(swap)
+        // What is left of it is its holders'. The one in its place is taken as one that appeared.
+        swap.then(
+          () => {
+            this.closed = true
+          },
+          () => {},
+        )
+      },
     })
   }
 

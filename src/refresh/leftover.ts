@@ -16,7 +16,7 @@ import type { RefreshPolicy } from './policy.js'
 import type { Refresher } from './refresher.js'
 import type { RefreshStatistics } from './statistics.js'
 import { touchedBy } from './suspects.js'
-import { swap } from './swap.js'
+import { refuseSwap, swap } from './swap.js'
 import type { Checked, UnresolvedStaleness } from './unresolved.js'
 
 export interface LeftoverEvents {
@@ -24,8 +24,8 @@ export interface LeftoverEvents {
   sayOnce(level: 'info' | 'warn', message: string): void
   /** A search of the processes has ended: a look can be made. */
   searched(): void
-  /** The overlay has been replaced by a fresh one at the same place. */
-  swapped(): void
+  /** The overlay is being replaced by a fresh one at the same place. */
+  swapping(swap: Promise<void>): void
 }
 
 /** A reader that comes again and again pins what it reads, but not at every moment. */
@@ -144,13 +144,16 @@ export class Leftover {
 
   private async trySwap(): Promise<boolean> {
     if (!this.maySwap) return false
-    const refusal = await swap(this.overlay)
+    const { root } = await this.fresh.oracle()
+    const refusal = this.fresh.notAlike || (await refuseSwap(this.overlay))
     if (refusal !== '') {
       this.events.sayOnce('info', `rung swap is not available: ${refusal}`)
       return false
     }
+    const swapped = swap(this.overlay, root)
+    this.events.swapping(swapped)
+    await swapped
     this.statistics.swaps++
-    this.events.swapped()
     return true
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 import type { ByteString } from '../bytes.js'
 import { checkOverlay } from '../coherence/check.js'
+import { mountAlike } from '../coherence/fresh-mount.js'
 import { findHolders } from '../coherence/holders.js'
 import { staleListings } from '../coherence/listing.js'
 import { Oracle } from '../coherence/oracle.js'
@@ -12,7 +13,7 @@ import { ladder, type RungName } from './ladder.js'
 import { nudge } from './nudge.js'
 import { defaultPolicy, type RefreshPolicy } from './policy.js'
 import { remount } from './remount.js'
-import { swap } from './swap.js'
+import { refuseSwap, swap } from './swap.js'
 
 export interface RefreshReport {
   before: StaleEntry[]
@@ -94,9 +95,15 @@ async function climb(
   else if (rung === 'nudge') await nudgeAll(overlay, policy, stale)
   else if (rung === 'drop-caches') await native.dropCaches(overlay.lane)
   else if (rung === 'swap') {
-    const refusal = await swap(overlay)
+    const refusal = await refuseSwap(overlay)
     if (refusal !== '')
       throw new LowerwatchError('STRATEGY_UNAVAILABLE', `rung swap cannot be used: ${refusal}`)
+    const fresh = await mountAlike(overlay)
+    try {
+      await swap(overlay, fresh)
+    } finally {
+      fresh.close()
+    }
   }
 }
 

@@ -1,29 +1,21 @@
 // SPDX-License-Identifier: MIT
 import { readdir, readFile } from 'node:fs/promises'
 import { display } from '../bytes.js'
+import type { Handle } from '../native.js'
 import { native } from '../native.js'
 import { describeOverlays } from '../overlay/discover.js'
-import { freshOverlayOf } from '../overlay/open.js'
 import type { OpenOverlay, OverlayMount } from '../overlay/types.js'
 
 /**
  * Rung "swap": a fresh overlay of the same layers is mounted beneath the old one (MOVE_MOUNT_BENEATH, Linux
  * 6.5), and the old one is detached. Every new open sees the fresh one; who holds the old one keeps it.
  *
- * @returns why it cannot be done, or '' when it was
+ * @param fresh - Detached, see `mountAlike`
  */
-export async function swap(overlay: OpenOverlay): Promise<string> {
-  const refusal = await refuseSwap(overlay)
-  if (refusal !== '') return refusal
-  const mount = overlay.description.mounts[0]!
-  const fresh = await native.freshOverlay(overlay.lane, freshOverlayOf(overlay, 'swap'))
-  try {
-    await native.attachMount(overlay.lane, fresh, mount.mountPoint, { beneath: true })
-    await native.detachMount(overlay.lane, mount.mountPoint)
-  } finally {
-    fresh.close()
-  }
-  return ''
+export async function swap(overlay: OpenOverlay, fresh: Handle): Promise<void> {
+  const { mountPoint } = overlay.description.mounts[0]!
+  await native.attachMount(overlay.lane, fresh, mountPoint, { beneath: true })
+  await native.detachMount(overlay.lane, mountPoint)
 }
 
 /** Why a swap would lose or hide something; '' when it would not. */

@@ -71,6 +71,21 @@ test('--all takes mounts that appear and lets go of those that go', async () => 
   await expectServed(first, 'still served')
 })
 
+test('an overlay that another mount hides is taken when it shows again', async () => {
+  const overlay = await overlayFor()
+  run('mount', '-t', 'tmpfs', 'hides', overlay.mountPoint)
+  const daemon = await daemonFor([], { arguments: ['--all'] })
+  const refusals = () => daemon.log.filter((line) => line.includes('cannot watch'))
+  await soon(() => (refusals().length === 1 ? null : 'not said'), 'refused')
+  // The mount table changes: tried again, and not said again.
+  const other = await overlayFor()
+  await expectServed(other)
+  expect(refusals()).toHaveLength(1)
+  run('umount', overlay.mountPoint)
+  await soon(async () => ((await known(daemon, overlay.mountPoint)) ? null : 'not known'), 'taken')
+  await expectServed(overlay)
+})
+
 test('--all is ready with no overlay at all', async () => {
   const daemon = await daemonFor([], { arguments: ['--all'] })
   const overlay = await overlayFor()
