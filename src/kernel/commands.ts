@@ -10,7 +10,7 @@ import { LowerwatchError } from '../errors.js'
 import { boot } from './boot.js'
 import { type Build, buildKernel } from './build.js'
 import type { DebugVariant, Target } from './configs.js'
-import { cachedSource, fetchSource } from './fetch.js'
+import { fetchSource } from './fetch.js'
 import { inspect, inspectAll, type PatchStatus } from './inspect.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
@@ -163,7 +163,7 @@ export async function obtainBuild(options: BuildOptions): Promise<Build> {
   let identity: string
   if (root === undefined) {
     const version = options.version ?? (await versions()).at(-1)!
-    const source = (await cachedSource(version)) ?? (await fetchSource(version, note))
+    const source = await fetchSource(version, note)
     root = source.tree
     identity = source.identity
   } else {

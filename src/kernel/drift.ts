@@ -4,17 +4,10 @@ import { type ByteString, display } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import { Archive, compareDebian } from './apt.js'
 import { cacheRoot } from './cache.js'
-import { fetchPart } from './fetch.js'
+import { fetchPart, type PointRelease, pointReleases } from './fetch.js'
 import { type RebasedPatch, rebase } from './rebase.js'
 import { loadFolders, type SeriesFolder, versions } from './series.js'
 import { Workspace } from './workspace.js'
-
-/** A point release that the mirror has as a source package. */
-export interface PointRelease {
-  /** For example `7.2.14`. */
-  release: string
-  packageVersion: string
-}
 
 /**
  * What a series is to a point release. `current`: the mirror has nothing newer than the base, nothing was tried.
@@ -30,17 +23,6 @@ export interface Drift {
   newest: PointRelease | null
   state: DriftState
   patches: RebasedPatch[]
-}
-
-/** The point releases of a version that the mirror has, newest first. */
-export async function pointReleases(archive: Archive, version: string): Promise<PointRelease[]> {
-  const found: PointRelease[] = []
-  for (const packageVersion of await archive.versionsOf(`linux-source-${version}`)) {
-    // Not a release candidate: 7.3~rc7-1.
-    const release = /^(\d+\.\d+(?:\.\d+)?)-/.exec(packageVersion)?.[1]
-    if (release !== undefined) found.push({ release, packageVersion })
-  }
-  return found
 }
 
 /**

@@ -5,7 +5,7 @@ import type { ByteString } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import { Archive, compareDebian } from './apt.js'
 import { cacheRoot, ensureDirectory, listRecords, readRecord, writeRecord } from './cache.js'
-import { compareVersions } from './series.js'
+import { compareVersions, loadFolders, versions } from './series.js'
 import { output, requireTools } from './tools.js'
 import { openTree } from './tree.js'
 
@@ -20,21 +20,58 @@ export interface Source {
   tree: string
 }
 
-/** The newest source of a version in the cache, or null. */
-export async function cachedSource(version: string, root = cacheRoot()): Promise<Source | null> {
+/** A point release that the mirror has as a source package. */
+export interface PointRelease {
+  /** For example `7.2.14`. */
+  release: string
+  packageVersion: string
+}
+
+/** The point releases of a version that the mirror has, newest first. */
+export async function pointReleases(archive: Archive, version: string): Promise<PointRelease[]> {
+  const found: PointRelease[] = []
+  for (const packageVersion of await archive.versionsOf(`linux-source-${version}`)) {
+    const release = releaseOf(packageVersion)
+    if (release !== undefined) found.push({ release, packageVersion })
+  }
+  return found
+}
+
+/** Not of a release candidate: 7.3~rc7-1. */
+const releaseOf = (packageVersion: string) => /^(\d+\.\d+(?:\.\d+)?)-/.exec(packageVersion)?.[1]
+
+/** The source of a version in the cache that the series are made for, or the newest there, or null. */
+export async function cachedSource(
+  version: string,
+  base: string | undefined,
+  root = cacheRoot(),
+): Promise<Source | null> {
   let best: Source | null = null
   for (const entry of await listRecords(`${root}/src`)) {
     const source = await readRecord<Source>(entry)
     if (source?.version !== version) continue
-    if (!best || compareDebian(source.packageVersion, best.packageVersion) > 0)
-      best = { ...source, tree: entry }
+    if (!best || preferred(base)(source, best) < 0) best = { ...source, tree: entry }
   }
   return best
 }
 
+/** Orders packages: those of this point release first, then the newest first. */
+const preferred =
+  (base: string | undefined) =>
+  (a: { packageVersion: string }, b: { packageVersion: string }): number => {
+    const isBase = (of: { packageVersion: string }) => Number(releaseOf(of.packageVersion) === base)
+    return isBase(b) - isBase(a) || compareDebian(b.packageVersion, a.packageVersion)
+  }
+
+/** The point release that the series of a version are made for; undefined when there is none. */
+async function baseOf(version: string): Promise<string | undefined> {
+  const folders = (await versions()).includes(version) ? await loadFolders(version) : []
+  return folders.find(({ series }) => series === 'overlayfs')?.base ?? folders[0]?.base
+}
+
 /**
  * Takes the source package of a kernel version from the machine's own Debian mirror ({@link Archive}) and unpacks it
- * into the cache.
+ * into the cache: of the point release that the series are made for, as long as the mirror has it, or else the newest.
  *
  * @param note is called with one line for each step
  * @throws LowerwatchError MISSING_TOOL, KERNEL (no such version, no network)
@@ -44,10 +81,18 @@ export async function fetchSource(
   note: (line: string) => void,
   root = cacheRoot(),
 ): Promise<Source> {
-  const known = await cachedSource(version, root)
-  if (known) return known
-  await requireTools('tar', 'xz')
-  const archive = await Archive.open(root, note)
+  const base = await baseOf(version)
+  const known = await cachedSource(version, base, root)
+  if (known && (base === undefined || releaseOf(known.packageVersion) === base)) return known
+  let archive: Archive
+  try {
+    await requireTools('tar', 'xz')
+    archive = await Archive.open(root, note)
+  } catch (error) {
+    if (!known || !(error instanceof LowerwatchError)) throw error
+    note(`${error.message}: Linux ${known.packageVersion} of the cache is taken, the series are for ${base}`)
+    return known
+  }
   const name = `linux-source-${version}`
   const names = await archive.names('^linux-source-[0-9.]+$')
   if (!names.includes(name)) {
@@ -56,10 +101,12 @@ export async function fetchSource(
       hint: `it has ${available.join(', ') || 'none'}; or give an unpacked source with --tree`,
     })
   }
+  const wanted = (await pointReleases(archive, version)).sort(preferred(base))[0]?.packageVersion ?? null
+  if (known && known.packageVersion === wanted) return known
   const work = await ensureDirectory(`${root}/src/.unpack-${process.pid}`)
   try {
     note(`downloading ${name}`)
-    const deb = await archive.download(name, null, work)
+    const deb = await archive.download(name, wanted, work)
     const packageVersion = await output('dpkg-deb', ['-f', deb, 'Version'])
     const identity = await sha256(deb)
     note(`unpacking ${name} ${packageVersion}`)

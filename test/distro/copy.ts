@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect } from 'vitest'
+import { cacheRoot } from '../../src/kernel/cache.js'
 import type { Image } from './image.js'
 import { release } from './releases.js'
 
@@ -38,7 +39,7 @@ export function runOnACopy(
     dkms !== null ? `cp -a ${quoted(dkms)}/. /` : 'rm -rf /usr/sbin/dkms /etc/kernel/*/dkms',
     ...lines.map((line) => `echo "== begin"; { ${line}\n} 2>&1; echo "== end $?"`),
   ]
-  const argv = ['--mount', '--propagation', 'private', onACopy]
+  const argv = ['--mount', '--propagation', 'private', onACopy, process.cwd(), cacheRoot()]
   const input = `${script.join('\n')}\n`
   const done = spawnSync('unshare', argv, { input, encoding: 'utf8', maxBuffer: 1 << 26 })
   const found = [...done.stdout.matchAll(/^== begin\n([\s\S]*?)^== end (\d+)$/gm)]

@@ -9,7 +9,7 @@ import { cacheRoot } from '../../src/kernel/cache.js'
 import { splats } from '../../src/kernel/init-script.js'
 import { filesOfModules, type Image } from './image.js'
 import { Initramfs } from './initramfs.js'
-import { bootQemu, type QemuRun, type Step } from './qemu.js'
+import { bootQemu, type MachineOptions, type QemuRun, type Step } from './qemu.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const scripts = [
@@ -69,15 +69,13 @@ export async function runInGuest(
     trees = {},
     files = {},
     add = () => {},
-    append = [],
-    signal,
+    ...options
   }: {
     trees?: Record<string, string>
     files?: Record<string, string>
     add?: (root: Initramfs) => void
-    append?: string[]
     signal?: AbortSignal
-  } = {},
+  } & MachineOptions = {},
 ): Promise<GuestRun> {
   const root = await guestRoot()
   for (const [path, from] of Object.entries({ [packaged]: image.root, ...trees }))
@@ -90,10 +88,7 @@ export async function runInGuest(
   const work = await mkdtemp(`${cacheRoot()}/test/qemu-`)
   try {
     await root.write(`${work}/initramfs`)
-    const run = await bootQemu(image.kernel, `${work}/initramfs`, `${work}/console`, {
-      append,
-      ...(signal ? { signal } : {}),
-    })
+    const run = await bootQemu(image.kernel, `${work}/initramfs`, `${work}/console`, options)
     return { ...run, splats: run.messages.split('\n').filter((line) => new RegExp(splats).test(line)) }
   } finally {
     await rm(work, { recursive: true, force: true })

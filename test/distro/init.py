@@ -14,12 +14,22 @@ import tty
 
 libc = ctypes.CDLL(None, use_errno=True)
 SYSLOG_ACTION_READ_ALL, SYSLOG_ACTION_SIZE_BUFFER, RB_POWER_OFF = 3, 10, 0x4321FEDC
+MS_BIND = 4096
 
 
-def mount(kind, target):
+def mount(kind, target, source=None, flags=0):
     os.makedirs(target, exist_ok=True)
-    if libc.mount(kind.encode(), target.encode(), kind.encode(), 0, None):
+    if libc.mount((source or kind).encode(), target.encode(), kind.encode(), flags, None):
         raise OSError(ctypes.get_errno(), f"mount {target}")
+
+
+def mount_below(kind, target):
+    """Keeps the directories that the first root has there."""
+    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    mount(kind, target)
+    for name in os.listdir(fd):
+        mount("none", f"{target}/{name}", f"/proc/self/fd/{fd}/{name}", MS_BIND)
+    os.close(fd)
 
 
 def kernel_messages():
@@ -40,8 +50,9 @@ def run(step):
 
 def main():
     for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/dev/shm"),
-                         ("tmpfs", "/tmp"), ("tmpfs", "/run"), ("cgroup2", "/sys/fs/cgroup")):
+                         ("tmpfs", "/run"), ("cgroup2", "/sys/fs/cgroup")):
         mount(kind, target)
+    mount_below("tmpfs", "/tmp")
     # A first root has the mode of a directory for temporary files, 1777; one on a disk has not.
     os.chmod("/", 0o755)
     os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", TMPDIR="/tmp", HOME="/tmp", LC_ALL="C.UTF-8")

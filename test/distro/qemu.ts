@@ -25,6 +25,14 @@ export interface QemuRun {
   messages: string
 }
 
+/** Of the emulated machine. */
+export interface MachineOptions {
+  /** More of the kernel's command line. */
+  append?: string[]
+  /** One processor, whose time stamp counter counts the instructions that it executed. */
+  counting?: boolean
+}
+
 /**
  * Boots a kernel in software emulation: no KVM, no disk, no network, nothing of this machine but the initramfs, whose
  * first process is init.py. Ends when the guest does.
@@ -37,7 +45,7 @@ export async function bootQemu(
   kernel: string,
   initramfs: string,
   consoleLog: string,
-  options: { append?: string[]; signal?: AbortSignal } = {},
+  options: MachineOptions & { signal?: AbortSignal } = {},
 ): Promise<QemuRun> {
   // Whatever becomes of the test, the emulator ends with it.
   const argv = [
@@ -45,7 +53,7 @@ export async function bootQemu(
     'KILL',
     '--',
     'qemu-system-x86_64',
-    ...machine(kernel, initramfs, consoleLog, options.append),
+    ...machine(kernel, initramfs, consoleLog, options),
   ]
   const child = spawn('setpriv', argv, { stdio: ['ignore', 'pipe', 'pipe'] })
   const kill = () => void child.kill('SIGKILL')
@@ -65,12 +73,20 @@ export async function bootQemu(
   }
 }
 
-function machine(kernel: string, initramfs: string, consoleLog: string, append: string[] = []): string[] {
+function machine(
+  kernel: string,
+  initramfs: string,
+  consoleLog: string,
+  { append = [], counting = false }: MachineOptions,
+): string[] {
+  const processors = counting
+    ? ['-accel', 'tcg,thread=single', '-icount', 'shift=0,sleep=off', '-smp', '1']
+    : ['-accel', 'tcg,thread=multi', '-smp', '2']
   return [
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none'],
     // qemu 7.2 lets cmpxchg16b leave its operand in EFLAGS now and then, and the kernel ends with a double fault in
     // kmem_cache_alloc(), any module or none. Without the instruction the kernel takes another way.
-    ...['-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max,-cx16', '-smp', '2', '-m', '2G'],
+    ...['-machine', 'q35', ...processors, '-cpu', 'max,-cx16', '-m', '2G'],
     ...['-kernel', kernel, '-initrd', initramfs],
     // Whatever ends the kernel ends the emulator: panic restarts, and -no-reboot makes an end of that.
     ...['-append', ['rdinit=/init', 'console=ttyS1', 'panic=-1', ...append].join(' ')],
