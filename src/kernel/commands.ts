@@ -14,7 +14,7 @@ import { fetchSource } from './fetch.js'
 import { inspect, inspectAll, type PatchStatus } from './inspect.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
-import { loadSeries, type Patch, seriesNames, versions } from './series.js'
+import { folderFor, loadFolders, type Patch, versions } from './series.js'
 import { requireTools } from './tools.js'
 import { identifyTree, openTree } from './tree.js'
 import { isCode, Workspace } from './workspace.js'
@@ -37,14 +37,15 @@ export async function list(options: { tree?: string; json?: boolean }): Promise<
   const tree = options.tree === undefined ? null : await openTree(options.tree)
   const rows = []
   for (const version of await versions()) {
-    for (const series of seriesNames) {
-      const patches = await loadSeries(version, series)
-      if (patches.length === 0) continue
-      const states =
-        tree?.version === version ? (await inspect(new Workspace(tree.root), patches)).patches : null
+    const folders = (await loadFolders(version)).filter(({ series }) => series !== 'test-only')
+    for (const folder of folders) {
+      const { series, base, patches } = folder
+      const forTree = tree?.version === version && folderFor(folders, series, tree.release) === folder
+      const states = forTree ? (await inspect(new Workspace(tree.root), patches)).patches : null
       rows.push({
         version,
         series,
+        base,
         patches: patches.map((patch, i) => ({
           name: patch.name,
           subject: patch.subject,
@@ -59,7 +60,7 @@ export async function list(options: { tree?: string; json?: boolean }): Promise<
   const running = { release: release(), overlayfs: await runningOverlayfs() }
   if (options.json) return say(JSON.stringify({ series: rows, running }, null, 2))
   for (const row of rows) {
-    say(`Linux ${row.version}, ${row.series}: ${row.patches.length} patches`)
+    say(`Linux ${row.version}, ${row.series} on ${row.base}: ${row.patches.length} patches`)
     for (const patch of row.patches) {
       say(`  ${patch.subject}${'state' in patch ? ` [${patch.state}]` : ''}`)
       say(`      ${patch.summary}`)
@@ -104,8 +105,8 @@ const names = (patches: Patch[]) => new Set(patches.map((patch) => patch.series)
 
 export async function apply(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
-  const patches = await choosePatches(tree.version, options.series)
-  const others = (await choosePatches(tree.version, 'all')).filter((p) => !names(patches).has(p.series))
+  const patches = await choosePatches(tree.release, options.series)
+  const others = (await choosePatches(tree.release, 'all')).filter((p) => !names(patches).has(p.series))
   const found = await inspectAll(new Workspace(tree.root), patches, others)
   const blocked = found.patches.filter(({ state }) => state === 'conflict' || state === 'partial')
   const wanted = found.patches.filter(({ state }) => state === (options.reverse ? 'applied' : 'applies'))
@@ -128,7 +129,7 @@ export async function status(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
   const { patches } = await inspectAll(
     new Workspace(tree.root),
-    await choosePatches(tree.version, options.series),
+    await choosePatches(tree.release, options.series),
   )
   report(patches, options)
   if (!options.json) say(`Linux ${tree.release}: ${summarize(patches)}`)
@@ -172,7 +173,7 @@ export async function obtainBuild(options: BuildOptions): Promise<Build> {
   const tree = await openTree(root)
   if (options.version !== undefined && tree.version !== options.version)
     throw new LowerwatchError('USAGE', `${root} is Linux ${tree.release}, not ${options.version}`)
-  const patches = options.stock ? [] : await choosePatches(tree.version, options.series)
+  const patches = options.stock ? [] : await choosePatches(tree.release, options.series)
   const { target } = options
   return buildKernel({ tree, identity, target, debug: options.debug ?? null, patches }, process.stderr)
 }

@@ -4,7 +4,7 @@ import { cacheRoot } from './cache.js'
 import { checkUpdates, type Drift, describeRebased, pointSource, rebasedJson, stateOf } from './drift.js'
 import { planRefresh, refuseOlder } from './refresh.js'
 import { choosePatches } from './select.js'
-import { loadFolders, patchesDirectory } from './series.js'
+import { loadFolders, newestFolders, patchesDirectory } from './series.js'
 import { openTree } from './tree.js'
 
 const say = (line: string) => void process.stdout.write(`${line}\n`)
@@ -58,7 +58,7 @@ export async function refreshCommand(
   directory = patchesDirectory,
 ): Promise<void> {
   const version = wanted.split('.').slice(0, 2).join('.')
-  const folders = await loadFolders(version, directory)
+  const folders = newestFolders(await loadFolders(version, directory))
   // Says which versions there are.
   if (folders.length === 0) await choosePatches(version, 'all')
   if (wanted !== version) refuseOlder(folders, wanted)

@@ -6,7 +6,7 @@ import { Archive, compareDebian } from './apt.js'
 import { cacheRoot } from './cache.js'
 import { fetchPart, type PointRelease, pointReleases } from './fetch.js'
 import { type RebasedPatch, rebase } from './rebase.js'
-import { loadFolders, type SeriesFolder, versions } from './series.js'
+import { loadFolders, newestFolders, type SeriesFolder, versions } from './series.js'
 import { Workspace } from './workspace.js'
 
 /**
@@ -26,8 +26,8 @@ export interface Drift {
 }
 
 /**
- * Tries every series on the newest point release of its version that the mirror has. The package index decides whether
- * there is a newer one: only then is a source downloaded.
+ * Tries every series on the newest point release of its version that the mirror has, of several folders of one the newest.
+ * The package index decides whether there is a newer one: only then is a source downloaded.
  *
  * @param note is called with one line for each step
  * @throws LowerwatchError KERNEL (no network), MISSING_TOOL
@@ -40,7 +40,7 @@ export async function checkUpdates(
   const archive = await Archive.open(root, note)
   const rows: Drift[] = []
   for (const version of await versions(directory)) {
-    const folders = await loadFolders(version, directory)
+    const folders = newestFolders(await loadFolders(version, directory))
     const newest = (await pointReleases(archive, version))[0] ?? null
     const behind = folders.some(({ base }) => newest !== null && compareDebian(newest.release, base) > 0)
     const tree = behind

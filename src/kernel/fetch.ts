@@ -63,7 +63,7 @@ const preferred =
     return isBase(b) - isBase(a) || compareDebian(b.packageVersion, a.packageVersion)
   }
 
-/** The point release that the series of a version are made for; undefined when there is none. */
+/** The newest point release that a series of a version is made for; undefined when there is none. */
 async function baseOf(version: string): Promise<string | undefined> {
   const folders = (await versions()).includes(version) ? await loadFolders(version) : []
   return folders.find(({ series }) => series === 'overlayfs')?.base ?? folders[0]?.base

@@ -93,9 +93,9 @@ function bySeries(patches: Patch[]): Patch[][] {
   return names.map((name) => patches.filter((patch) => patch.series === name))
 }
 
-/** What a patch changes, without its message and its number. */
+/** What a patch changes, without its message and its number, and wherever its lines are in a file. */
 function diffText(patch: Patch): string {
-  return JSON.stringify(patch.diffs)
+  return JSON.stringify(patch.diffs, (key, value) => (/^(old|new)Start$/.test(key) ? undefined : value))
 }
 
 /** The {@link diffText} of every patch that is in more than one series. */

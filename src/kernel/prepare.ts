@@ -4,7 +4,7 @@ import { LowerwatchError } from '../errors.js'
 import { obtainBuild } from './commands.js'
 import type { DebugVariant } from './configs.js'
 import type { SeriesChoice } from './select.js'
-import { loadSeries, type SeriesName, seriesNames } from './series.js'
+import { loadFolders, seriesNames } from './series.js'
 
 /**
  * Builds what the kernel tests boot: the stock kernel, or one for each series of the version and one with all of them. Ends
@@ -21,8 +21,8 @@ export async function buildForTests(
       await obtainBuild({ version, target: 'uml', series: 'all', stock: true, ...variant })
       return
     }
-    const present: SeriesName[] = []
-    for (const series of seriesNames) if ((await loadSeries(version, series)).length > 0) present.push(series)
+    const folders = await loadFolders(version)
+    const present = seriesNames.filter((name) => folders.some(({ series }) => series === name))
     const choices: SeriesChoice[] = present.length > 1 ? ['all', ...present] : present
     for (const series of choices) await obtainBuild({ version, target: 'uml', series, ...variant })
   } catch (error) {

@@ -3,6 +3,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { LowerwatchError } from '../errors.js'
+import { compareDebian } from './apt.js'
 import { type FileDiff, parseDiff } from './diff.js'
 import { isCode } from './workspace.js'
 
@@ -27,7 +28,10 @@ export interface Patch {
   text: string
 }
 
-/** A folder of patches: a series of a version, or what only the tests of that version need. */
+/**
+ * A folder of patches: a series of a version, or what only the tests of that version need. A series that has to be another
+ * one for older point releases has a folder for each, `overlayfs` and `overlayfs-*`.
+ */
 export interface SeriesFolder {
   version: string
   series: SeriesName | 'test-only'
@@ -53,13 +57,41 @@ export function compareVersions(a: string, b: string): number {
   return aMajor - bMajor || aMinor - bMinor
 }
 
-/** The patches of one series in order; none when this version does not have it. */
+/** major.minor of a release: `6.12` for `6.12.95+deb12-amd64`. */
+export const versionOfRelease = (release: string) => /^\d+\.\d+/.exec(release)?.[0] ?? release
+
+/**
+ * The patches of one series in order, of the folder for a point release; none when its version does not have it.
+ *
+ * @param release for example `6.12.95`, with whatever a tree or a kernel adds to it
+ */
 export async function loadSeries(
-  version: string,
+  release: string,
   series: SeriesName,
   directory = patchesDirectory,
 ): Promise<Patch[]> {
-  return loadPatches(`${directory}/${version}/${series}`, series)
+  const folders = await loadFolders(versionOfRelease(release), directory)
+  return folderFor(folders, series, release)?.patches ?? []
+}
+
+/**
+ * The folder of a series for a point release: the one with the newest base that is not newer than that, or else the one with
+ * the oldest base.
+ *
+ * @param folders of one version, as {@link loadFolders} orders them
+ */
+export function folderFor(
+  folders: SeriesFolder[],
+  series: SeriesFolder['series'],
+  release: string,
+): SeriesFolder | undefined {
+  const own = folders.filter((folder) => folder.series === series)
+  return own.find(({ base }) => compareDebian(base, release) <= 0) ?? own.at(-1)
+}
+
+/** Of each series the folder with the newest base: what is newer than that is for these, the others stay as they are. */
+export function newestFolders(folders: SeriesFolder[]): SeriesFolder[] {
+  return folders.filter((folder) => folder === folders.find(({ series }) => series === folder.series))
 }
 
 /** Patches that only tests need, kept apart from the series. */
@@ -68,24 +100,43 @@ export async function loadTestOnly(version: string, directory = patchesDirectory
 }
 
 /**
- * Every folder of patches for a version.
+ * Every folder of patches for a version; of those of one series the one with the newest base first.
  *
  * @throws LowerwatchError KERNEL when a `series` file names no base
  */
 export async function loadFolders(version: string, directory = patchesDirectory): Promise<SeriesFolder[]> {
+  const names = await namesIn(`${directory}/${version}`)
   const folders: SeriesFolder[] = []
   for (const series of [...seriesNames, 'test-only'] as const) {
-    const folder = series === 'test-only' ? `test-only/${version}` : `${version}/${series}`
-    const patches = await loadPatches(`${directory}/${folder}`, series === 'test-only' ? 'kernfs' : series)
-    if (patches.length === 0) continue
-    const base = baseLine.exec(await readFile(`${directory}/${folder}/series`, 'latin1'))?.[2]
-    if (base === undefined)
-      throw new LowerwatchError('KERNEL', `${folder}/series names no base`, {
-        hint: 'its first line is like "# Base: 7.2.13"',
-      })
-    folders.push({ version, series, folder, base, patches })
+    const own =
+      series === 'test-only'
+        ? [`test-only/${version}`]
+        : names
+            .filter((name) => name === series || name.startsWith(`${series}-`))
+            .map((name) => `${version}/${name}`)
+    const found: SeriesFolder[] = []
+    for (const folder of own) {
+      const patches = await loadPatches(`${directory}/${folder}`, series === 'test-only' ? 'kernfs' : series)
+      if (patches.length === 0) continue
+      const base = baseLine.exec(await readFile(`${directory}/${folder}/series`, 'latin1'))?.[2]
+      if (base === undefined)
+        throw new LowerwatchError('KERNEL', `${folder}/series names no base`, {
+          hint: 'its first line is like "# Base: 7.2.13"',
+        })
+      found.push({ version, series, folder, base, patches })
+    }
+    folders.push(...found.sort((a, b) => compareDebian(b.base, a.base)))
   }
   return folders
+}
+
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory)
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return []
+    throw error
+  }
 }
 
 /** What a `series` file or a cover letter says of its base. */

@@ -12,7 +12,7 @@ import { cacheRoot } from '../../src/kernel/cache.js'
 import { obtainBuild } from '../../src/kernel/commands.js'
 import type { DebugVariant } from '../../src/kernel/configs.js'
 import type { SeriesChoice } from '../../src/kernel/select.js'
-import { loadSeries, type SeriesName, versions } from '../../src/kernel/series.js'
+import { loadFolders, type SeriesName, versions } from '../../src/kernel/series.js'
 
 /** Set by `scripts/test-kernel --debug VARIANT`. */
 export const debug = (process.env.LOWERWATCH_KERNEL_DEBUG || undefined) as DebugVariant | undefined
@@ -23,7 +23,7 @@ export async function versionsWith(series: SeriesName): Promise<string[]> {
   const found: string[] = []
   for (const version of await versions()) {
     if (asked.length > 0 && !asked.includes(version)) continue
-    if ((await loadSeries(version, series)).length > 0) found.push(version)
+    if ((await loadFolders(version)).some((folder) => folder.series === series)) found.push(version)
   }
   return found
 }

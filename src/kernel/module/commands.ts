@@ -15,7 +15,7 @@ import { cleanEnvironment } from './environment.js'
 import { fetchHeaders, findHeaders, type Headers } from './headers.js'
 import { type Loaded, loadedModule } from './loaded.js'
 import { securePath } from './secure.js'
-import { checkRelease, moduleSource, versionOf } from './source.js'
+import { checkRelease, moduleSource, pointOfHeaders, versionOf } from './source.js'
 import { type Installed, Target } from './target.js'
 import { describeUse, type ModuleUse, moduleUse } from './users.js'
 
@@ -53,7 +53,7 @@ export async function obtainModule(options: ModuleOptions, root = cacheRoot()): 
 export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Promise<Obtained> {
   const release = options.release ?? runningRelease()
   // First of all: is there a series for it?
-  const series = await choosePatches(versionOf(release), 'overlayfs')
+  await choosePatches(versionOf(release), 'overlayfs')
   await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
   await secureForRoot(root, 'root builds from a cache of its own: use sudo -H, or set XDG_CACHE_HOME')
   let opened: Archive | null = null
@@ -64,6 +64,7 @@ export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Pro
   const headers =
     (await findHeaders(release, root)) ?? (await fetchHeaders(release, await archive(), note, root))
   await secureForRoot(headers.directory, 'make would run what is there as root')
+  const series = await choosePatches(pointOfHeaders(headers), 'overlayfs')
   const source = await moduleSource(headers, series, { tree: options.tree, archive, note, root })
   const plan = await planModule(source, series, headers)
   return { built: await buildModule(plan, source, series, headers, note, root), headers, series }

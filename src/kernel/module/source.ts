@@ -36,8 +36,7 @@ export async function moduleSource(
     root: string
   },
 ): Promise<ModuleSource> {
-  // Debian 12 calls every kernel of its 6.1 `6.1.0-…`, with a number that goes up: the package knows better.
-  const point = pointOf(headers.packageVersion === '' ? headers.release : headers.packageVersion)
+  const point = pointOfHeaders(headers)
   const tree = options.tree ?? (await fromPackage(headers, point, patches, options))
   const { release } = await openTree(tree)
   if (release !== point)
@@ -65,6 +64,12 @@ export function pointOf(release: string): string {
   const point = /^\d+\.\d+(\.\d+)?(?=$|[+-])/.exec(checkRelease(release))?.[0]
   if (point === undefined) throw new LowerwatchError('USAGE', `${release} is no release of a kernel`)
   return point
+}
+
+/** The point release of the kernel that headers are for. */
+export function pointOfHeaders({ packageVersion, release }: Headers): string {
+  // Debian 12 calls every kernel of its 6.1 `6.1.0-…`, with a number that goes up: the package knows better.
+  return pointOf(packageVersion === '' ? release : packageVersion)
 }
 
 export const versionOf = (release: string) => pointOf(release).split('.').slice(0, 2).join('.')

@@ -9,10 +9,21 @@ import { cachedSource } from '../../../src/kernel/fetch.js'
 it('takes the source that the series are made for, also when a newer one is there, and else the newest', async () => {
   const root = await mkdtemp(join(tmpdir(), 'lowerwatch-fetch-'))
   try {
-    for (const packageVersion of ['6.12.95-1~bpo12+1', '6.12.107-1', '6.12.117-1', '6.12.107-2', '7.2.13-1']) {
+    for (const packageVersion of [
+      '6.12.95-1~bpo12+1',
+      '6.12.107-1',
+      '6.12.117-1',
+      '6.12.107-2',
+      '7.2.13-1',
+    ]) {
       await mkdir(`${root}/src/${packageVersion}`, { recursive: true })
       const version = packageVersion.split('.').slice(0, 2).join('.')
-      await writeRecord(`${root}/src/${packageVersion}`, { version, packageVersion, identity: 'x', tree: 'y' })
+      await writeRecord(`${root}/src/${packageVersion}`, {
+        version,
+        packageVersion,
+        identity: 'x',
+        tree: 'y',
+      })
     }
     const taken = async (version: string, base?: string) =>
       (await cachedSource(version, base, root))?.packageVersion ?? null

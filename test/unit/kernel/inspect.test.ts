@@ -104,6 +104,20 @@ describe('two series', () => {
     series: 'overlayfs' as const,
   }))
 
+  it('have a patch in common that the one knows some lines further down', async () => {
+    await using tree = await makeTree({ file: numbers(20), other: numbers(3) })
+    const down = patch('0002-five.patch', five.replace('@@ -2,7 +2,7', '@@ -4,7 +4,7'))
+    const later = [overlayfs[0]!, { ...down, series: 'overlayfs' as const }]
+    const look = (patches: Patch[], others: Patch[] = []) =>
+      inspectAll(new Workspace(tree.root), patches, others)
+    await (await look([...kernfs, ...later])).patched.commit()
+    expect((await look([...kernfs, ...later])).patches.every((p) => p.state === 'applied')).toBe(true)
+    await (await look(later, kernfs)).unpatched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20, { 5: 'five' }))
+    await (await look(kernfs, later)).unpatched.commit()
+    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+  })
+
   it('have a patch in common: it is in once, and stays while one of them needs it', async () => {
     await using tree = await makeTree({ file: numbers(20), other: numbers(3) })
     const look = (patches: Patch[], others: Patch[] = []) =>

@@ -10,6 +10,13 @@ describe('choosePatches', () => {
     expect(names).toContain('kernfs')
   })
 
+  it('goes by the point release', async () => {
+    const base = async (release: string) =>
+      (await choosePatches(release, 'overlayfs')).find(({ name }) => name.startsWith('0014'))!.text
+    expect(await base('6.12.117')).not.toBe(await base('6.12.107'))
+    expect(await base('6.12.95')).toBe(await base('6.12.107'))
+  })
+
   it('says which versions have the series that this one has not', async () => {
     await expect(choosePatches('5.4', 'kernfs')).rejects.toMatchObject({
       code: 'UNSUPPORTED_KERNEL',
