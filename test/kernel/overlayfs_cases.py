@@ -481,6 +481,42 @@ def cwd_below_a_dir_whose_lower_is_exchanged(b):
 
 
 @case()
+def path_of_a_removed_dir_when_its_holder_looks_first(b):
+    os.makedirs(b.l + "/d/e")
+    write(b.l + "/d/e/f", "1")
+    b.mount()
+    held = [b.open(b.m + "/d"), b.open(b.m + "/d/e")]
+    os.stat(b.m + "/d/e/f")
+    os.unlink(b.l + "/d/e/f")
+    os.rmdir(b.l + "/d/e")
+    os.rmdir(b.l + "/d")
+    b.changed("")
+    for fd in held:
+        err_of(lambda: os.stat("f", dir_fd=fd))
+    for path in "/d/e/f", "/d/e", "/d":
+        same(exists(b.m + path), False)
+    same(os.listdir(b.m), [])
+
+
+@case()
+def paths_of_a_renamed_dir_when_its_holder_looks_first(b):
+    os.makedirs(b.l + "/d/e")
+    write(b.l + "/d/e/f", "1")
+    b.mount()
+    held = b.open(b.m + "/d/e")
+    for old, now in ("d", "away"), ("away", "d"), ("d", "else"):
+        os.stat(f"{b.m}/{old}/e/f")
+        same(exists(f"{b.m}/{now}"), False)
+        os.rename(f"{b.l}/{old}", f"{b.l}/{now}")
+        b.changed("")
+        err_of(lambda: os.stat("f", dir_fd=held))
+        same([exists(f"{b.m}/{old}{path}") for path in ("", "/e", "/e/f")], [False] * 3)
+        same(read(f"{b.m}/{now}/e/f"), "1")
+        err_of(lambda: os.stat("g", dir_fd=held))
+        same([exists(f"{b.m}/{old}{path}") for path in ("", "/e", "/e/f")], [False] * 3)
+
+
+@case()
 def mount_inside_survives(b):
     os.makedirs(b.l + "/d/mnt")
     b.mount()
@@ -2331,6 +2367,7 @@ def main():
     pattern = sys.argv[2] if len(sys.argv) > 2 else "*"
     counts = {"ok": 0, "not ok": 0, "skip": 0}
     os.umask(0o022)
+    own_root()
     for name, func, bench in CASES:
         if not fnmatch.fnmatch(name, pattern):
             continue

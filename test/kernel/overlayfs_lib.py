@@ -9,8 +9,10 @@ import tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-MS_BIND = 4096
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
+CLONE_NEWNS = 0x20000
+SYS_PIVOT_ROOT = 155
 SYS_FSPICK, SYS_FSCONFIG, SYS_FSOPEN = 433, 431, 430
 SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE = 0, 1, 6, 7
@@ -35,6 +37,30 @@ def mount(source, target, fstype, flags=0, data=""):
 
 def umount(target, flags=MNT_DETACH):
     check(libc.umount2(os.fsencode(target), flags), f"umount {target}")
+
+
+def own_root():
+    """Where the root is on hostfs, which cannot be passed in RCU path walk: one on tmpfs, with what is in that root."""
+    with open("/proc/self/mounts") as f:
+        kinds = {line.split()[1]: line.split()[2] for line in f}
+    if kinds["/"] != "hostfs":
+        return
+    where = os.getcwd()
+    check(libc.unshare(CLONE_NEWNS), "unshare")
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    root = tempfile.mkdtemp(prefix="root-")
+    mount("root", root, "tmpfs", data="mode=755")
+    os.mkdir(root + "/.old")
+    for name in os.listdir("/"):
+        path = "/" + name
+        if os.path.islink(path):
+            os.symlink(os.readlink(path), root + path)
+        elif os.path.isdir(path):
+            os.mkdir(root + path)
+            mount(path, root + path, None, MS_BIND | MS_REC)
+    check(libc.syscall(SYS_PIVOT_ROOT, os.fsencode(root), os.fsencode(root + "/.old")), "pivot_root")
+    umount("/.old")
+    os.chdir(where)
 
 
 def reconfigure(target, **options):

@@ -69,6 +69,7 @@ def main():
     mode, seconds = sys.argv[1], float(sys.argv[2])
     options = sys.argv[3] if len(sys.argv) > 3 else ""
     os.umask(0o022)
+    own_root()
     switch = mode == "switch"
     run = Race("notify" if switch else mode, 1, options)
     until = time.monotonic() + seconds

@@ -373,6 +373,7 @@ def main():
     mode, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     options = sys.argv[4] if len(sys.argv) > 4 else ""
     os.umask(0o022)
+    own_root()
     run = Run(mode, seed, options)
     good = True
     n = 0
