@@ -11,7 +11,7 @@ const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((
 describe.each((await versions()).filter((v) => asked.length === 0 || asked.includes(v)))(
   'probe on %s',
   (version) => {
-    it.each(['stock', 'patched'] as const)('%s', { timeout: 120_000 }, async (kind) => {
+    it.each(['stock', 'patched'] as const)('%s', { timeout: 300_000 }, async (kind) => {
       const build = await kernelFor(version, kind)
       const run = await guest(build, [process.execPath, 'dist/cli/main.js', 'probe', '--json'], ['psi=1'])
       expect(run.stderr).toBe('')
