@@ -60,9 +60,11 @@ describe.each(releases)('instructions on Linux %s', (release) => {
     }
   })
 
-  it('off costs what stock does, to one in a hundred', () => {
+  // The series for 6.1 moves lower stacks to the inode first, as 6.5 did.
+  const limit = release.startsWith('6.1.') ? 1.02 : 1.01
+  it(`off costs what stock does, or ${limit} of that`, () => {
     expect(counted.size).toBe(7)
-    expect(most(({ off, stock }) => off / stock)).toBeLessThanOrEqual(1.01)
+    expect(most(({ off, stock }) => off / stock)).toBeLessThanOrEqual(limit)
   })
 
   it('manual and notify cost at most a quarter more, operations in a lower a tenth', () => {
