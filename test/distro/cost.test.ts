@@ -12,10 +12,9 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { obtainModule } from '../../src/kernel/module/commands.js'
 import { packaged, runInGuest } from './guest.js'
 import { obtainImage } from './image.js'
-import { releases } from './releases.js'
+import { moduleFor, releases } from './releases.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const modes = ['off', 'manual', 'notify', 'reval'] as const
@@ -37,7 +36,7 @@ describe.each(releases)('instructions on Linux %s', (release) => {
     const program = join(work, 'overlay-cost')
     try {
       execFileSync('gcc', ['-O2', '-static', '-Wall', '-Werror', '-o', program, join(here, 'overlay-cost.c')])
-      const [{ module }, image] = await Promise.all([obtainModule({ release }), obtainImage(release)])
+      const [module, image] = await Promise.all([moduleFor(release), obtainImage(release)])
       const step = (name: string, ...argv: string[]) => ({ name, argv })
       const steps = [
         step('load packaged', 'modprobe', '--dirname', packaged, 'overlay'),

@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { readFile, rename, rm } from 'node:fs/promises'
+import { readFile, rename, rm, symlink } from 'node:fs/promises'
 import { Archive } from '../../src/kernel/apt.js'
 import { cacheRoot, ensureDirectory, readRecord, writeRecord } from '../../src/kernel/cache.js'
 import { withLock } from '../../src/kernel/lock.js'
@@ -18,8 +18,12 @@ export interface Image {
 
 /** Takes the package of a kernel from the mirror and unpacks it into the cache, where it stays. Nothing is installed. */
 export async function obtainImage(release: string, cache = cacheRoot()): Promise<Image> {
-  // The package leaves it to its installation.
-  const ready = (root: string) => output('depmod', ['-b', root, release])
+  const ready = async (root: string) => {
+    // From Debian 13 on: there, /lib is a link in any case.
+    if (!existsSync(`${root}/lib`)) await symlink('usr/lib', `${root}/lib`)
+    // The package leaves it to its installation.
+    await output('depmod', ['-b', root, release])
+  }
   const { root } = await obtainPackage(`linux-image-${release}`, ready, cache)
   return { release, kernel: `${root}/boot/vmlinuz-${release}`, root }
 }

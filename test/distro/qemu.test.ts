@@ -5,12 +5,11 @@
  * cases of test/kernel on the overlayfs that the distribution made, on ours, and its own again, in one boot.
  */
 import { beforeAll, describe, expect, it } from 'vitest'
-import { obtainModule } from '../../src/kernel/module/commands.js'
 import { caseNames, type Row, rightOnStock, rowsOf } from '../kernel/rows.js'
 import { type GuestRun, packaged, python, runInGuest, says } from './guest.js'
 import { obtainImage } from './image.js'
 import type { Step } from './qemu.js'
-import { releases } from './releases.js'
+import { moduleFor, releases } from './releases.js'
 
 const modes = ['reval', 'notify', 'manual'] as const
 const names = caseNames()
@@ -42,7 +41,7 @@ describe.each(releases)('the unmodified Linux %s, in software emulation', (relea
   const rows = new Map<string, Map<string, Row>>()
 
   beforeAll(async () => {
-    const [{ module }, image] = await Promise.all([obtainModule({ release }), obtainImage(release)])
+    const [module, image] = await Promise.all([moduleFor(release), obtainImage(release)])
     run = await runInGuest(image, steps, { files: { '/patched/overlay.ko': module } })
     for (const [name, { output }] of run.steps) rows.set(name, rowsOf({ stdout: output }))
   })

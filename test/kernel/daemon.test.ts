@@ -6,7 +6,8 @@
  * the changing call has returned.
  */
 import { describe, expect, it } from 'vitest'
-import { guest, kernelFor, versionsWith } from './guest.js'
+import { versionsWith } from './guest.js'
+import { run } from './overlayfs.js'
 
 /** One row of each kind, since a row takes seconds here; LOWERWATCH_CASE=. runs them all. */
 const some = [
@@ -33,8 +34,9 @@ const given = ['--project', 'integration', 'test/integration/coherence.test.ts',
 
 describe.each(await versionsWith('overlayfs'))('the daemon on %s', (version) => {
   it.each(['manual', 'notify'])('lower_changes=%s: coherence rows', async (mode) => {
-    const run = await guest(
-      await kernelFor(version, 'patched'),
+    const done = await run(
+      version,
+      'patched',
       [...outside, 'unshare', '--mount', '--propagation', 'private', ...vitest, ...given],
       [],
       {
@@ -45,9 +47,9 @@ describe.each(await versionsWith('overlayfs'))('the daemon on %s', (version) => 
         NO_COLOR: '1',
       },
     )
-    const passed = Number(/Tests .*?(\d+) passed/.exec(run.stdout)?.[1])
-    expect(passed, run.stdout + run.stderr).toBeGreaterThanOrEqual(some.length)
-    expect(run.stdout).not.toMatch(/Tests .*failed/)
-    expect(run).toMatchObject({ status: 0, splats: [] })
+    const passed = Number(/Tests .*?(\d+) passed/.exec(done.stdout)?.[1])
+    expect(passed, done.stdout + done.stderr).toBeGreaterThanOrEqual(some.length)
+    expect(done.stdout).not.toMatch(/Tests .*failed/)
+    expect(done).toMatchObject({ status: 0, splats: [] })
   })
 })

@@ -18,10 +18,16 @@ export const python = (script: string, ...given: (string | number)[]) => [
 ]
 
 /** Runs a command in a kernel that has overlayfs: in one that has it as a module, this is loaded first. */
-export async function run(version: string, kind: 'stock' | 'patched', argv: string[]): Promise<GuestRun> {
+export async function run(
+  version: string,
+  kind: 'stock' | 'patched',
+  argv: string[],
+  append: string[] = [],
+  env: Record<string, string> = {},
+): Promise<GuestRun> {
   const build = await kernelFor(version, kind)
-  if (debug !== 'modules') return guest(build, argv)
-  return guest(build, python('overlayfs_module.py', moduleOf(build), 'exec', ...argv))
+  const load = debug === 'modules' ? python('overlayfs_module.py', moduleOf(build), 'exec') : []
+  return guest(build, [...load, ...argv], append, env)
 }
 
 export const moduleOf = (build: Build) => `${build.directory}/fs/overlayfs/overlay.ko`

@@ -7,6 +7,7 @@ Errors of single operations are expected here, hangs and kernel messages are not
 MODE switch changes the mode all the time.
 """
 import errno
+import faulthandler
 import os
 import random
 import signal
@@ -54,6 +55,21 @@ def child(run, seed, names, roots, until):
     return counts
 
 
+def where(pid):
+    """Where a process that hangs is: in the kernel, and, if it takes signals there, in the program."""
+    for name in ("status", "syscall", "stack"):
+        try:
+            with open(f"/proc/{pid}/{name}") as f:
+                lines = f.readlines()
+        except OSError as e:
+            lines = [f"{name}: {e.strerror}\n"]
+        print("".join(lines[2:3] if name == "status" else lines), end="", flush=True)
+    os.kill(pid, signal.SIGUSR1)
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.05)
+
+
 def switcher(run, until):
     rnd = random.Random(99)
     while time.monotonic() < until:
@@ -70,6 +86,7 @@ def main():
     options = sys.argv[3] if len(sys.argv) > 3 else ""
     os.umask(0o022)
     own_root()
+    faulthandler.register(signal.SIGUSR1)
     switch = mode == "switch"
     run = Race("notify" if switch else mode, 1, options)
     until = time.monotonic() + seconds
@@ -98,6 +115,7 @@ def main():
                 break
             if time.monotonic() > deadline:
                 print(f"process {pid} hangs")
+                where(pid)
                 os.kill(pid, signal.SIGKILL)
                 return 1
             time.sleep(0.05)

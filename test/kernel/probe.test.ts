@@ -4,7 +4,7 @@
 import { describe, expect, it } from 'vitest'
 import { versions } from '../../src/kernel/series.js'
 import type { ProbeReport } from '../../src/probe/run.js'
-import { guest, kernelFor } from './guest.js'
+import { run } from './overlayfs.js'
 
 const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((version) => version !== '')
 
@@ -12,10 +12,14 @@ describe.each((await versions()).filter((v) => asked.length === 0 || asked.inclu
   'probe on %s',
   (version) => {
     it.each(['stock', 'patched'] as const)('%s', { timeout: 300_000 }, async (kind) => {
-      const build = await kernelFor(version, kind)
-      const run = await guest(build, [process.execPath, 'dist/cli/main.js', 'probe', '--json'], ['psi=1'])
-      expect(run.stderr).toBe('')
-      const report = JSON.parse(run.stdout) as ProbeReport
+      const done = await run(
+        version,
+        kind,
+        [process.execPath, 'dist/cli/main.js', 'probe', '--json'],
+        ['psi=1'],
+      )
+      expect(done.stderr).toBe('')
+      const report = JSON.parse(done.stdout) as ProbeReport
       expect(report.rows.filter(({ status }) => status === 'differs')).toEqual([])
       expect(report.leftBehind).toEqual([])
       const has = (id: string) => report.features.find((feature) => feature.id === id)?.has
@@ -24,7 +28,7 @@ describe.each((await versions()).filter((v) => asked.length === 0 || asked.inclu
       const skipped = report.rows.filter(({ status }) => status === 'skipped').map(({ id }) => id)
       const without = /^(configfs|tracefs|facts\/mark\/btrfs)|^overlay\/.*\/(notify|reval|manual)$/
       expect(skipped.filter((id) => !without.test(id))).toEqual([])
-      expect(run).toMatchObject({ status: 0, splats: [] })
+      expect(done).toMatchObject({ status: 0, splats: [] })
     })
   },
 )
