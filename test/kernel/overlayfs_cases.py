@@ -1410,6 +1410,19 @@ def every_kind_of_change(b):
 
 
 @case()
+def impure_mark_of_a_dir_goes_with_its_last_name(b):
+    write(b.l + "/f", "1")
+    b.mount()
+    os.mkdir(b.m + "/d")
+    os.rename(b.m + "/f", b.m + "/d/f")
+    same(os.listdir(b.m + "/d"), ["f"])
+    same(os.getxattr(b.u + "/d", "trusted.overlay.impure"), b"y")
+    os.unlink(b.m + "/d/f")
+    same(os.listdir(b.m + "/d"), [])
+    same(err_of(os.getxattr, b.u + "/d", "trusted.overlay.impure"), errno.ENODATA)
+
+
+@case()
 def cwd_that_a_path_with_a_dot_led_to(b):
     """The path ends in a directory that it passed on the way: the next one that starts there is not its next step."""
     for n in "ab":

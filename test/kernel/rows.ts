@@ -24,6 +24,7 @@ export function rowsOf({ stdout }: { stdout: string }): Map<string, Row> {
 /** Rows that are about a limit of following, and not about what a stock kernel gets wrong. */
 export const rightOnStock = new Set([
   'whiteout_in_upper_hides_what_appears_below',
+  'impure_mark_of_a_dir_goes_with_its_last_name',
   'stacks_of_a_held_dir_do_not_pile_up',
   'indexed_upper_name_of_it_does_not_depend_on_the_lower',
   'indexed_metacopy_upper_name_of_it_does_not_depend_on_the_lower',
