@@ -17,31 +17,17 @@ shift 3
 [ $# -eq 0 ] || shift
 cd "$checkout"
 
-# $1 is the mode, the rest are the words of a run.
+# $1 is this folder, $2 the mode, the rest are the words of a run.
 in_guest='
 set -eu
 export PYTHONDONTWRITEBYTECODE=1
-suite=$(pwd) mode=$1
-shift
+. "$1/suite-root.sh"
+mode=$2
+shift 2
 
-# A root on hostfs cannot be passed in RCU path walk, one on tmpfs can.
-root=$(mktemp -d)
-mount -t tmpfs -o mode=755 root "$root"
-for path in /*; do
-  if [ -L "$path" ]; then ln -s "$(readlink "$path")" "$root$path"
-  elif [ "$path" = /mnt ]; then :
-  elif [ -d "$path" ]; then mkdir "$root$path"; mount --rbind "$path" "$root$path"
-  fi
-done
-cd "$root"
-mkdir .old base lower upper mnt
-pivot_root . .old
-umount -l /.old
-cd "$suite"
+own_root base lower upper
 
-parameter=/sys/module/overlay/parameters/lower_changes
-[ "$mode" = - ] || echo "$mode" >$parameter
-[ ! -e $parameter ] || echo "lower_changes: $(cat $parameter)"
+default_mode "$mode"
 
 # Mounts of a run are its own, so that several can go at once.
 run() {
@@ -64,4 +50,4 @@ fi
 dmesg -t | sed "s/ ([0-9]*): / (PID): /" | sort | uniq -c | sed "s/^/  kernel: /"
 exit $failed
 '
-exec node "$cli" kernel boot --version "$version" "--$kind" -- unshare -m sh -c "$in_guest" guest "$mode" "$@"
+exec node "$cli" kernel boot --version "$version" "--$kind" -- unshare -m sh -c "$in_guest" guest "$here" "$mode" "$@"

@@ -22,28 +22,16 @@ cd "$checkout"
 # 058 leaves a process that keeps the scratch mount busy for those that follow, on a stock kernel too.
 [ $# -gt 0 ] || set -- $(awk '/^[0-9].* auto/ && !/ union/ && $1 != "058" { print "overlay/" $1 }' tests/overlay/group.list)
 
-# $1 is the mode, $2 a directory or nothing, the rest are tests.
+# $1 is this folder, $2 the mode, $3 a directory or nothing, the rest are tests.
 in_guest='
 set -eu
 export PYTHONDONTWRITEBYTECODE=1
-suite=$(pwd) mode=$1
-[ -z "$2" ] || export UNIONMOUNT_TESTSUITE="$2"
-shift 2
+. "$1/suite-root.sh"
+mode=$2
+[ -z "$3" ] || export UNIONMOUNT_TESTSUITE="$3"
+shift 3
 
-# A root on hostfs cannot be passed in RCU path walk, one on tmpfs can.
-root=$(mktemp -d)
-mount -t tmpfs -o mode=755 root "$root"
-for path in /*; do
-  if [ -L "$path" ]; then ln -s "$(readlink "$path")" "$root$path"
-  elif [ "$path" = /mnt ]; then :
-  elif [ -d "$path" ]; then mkdir "$root$path"; mount --rbind "$path" "$root$path"
-  fi
-done
-cd "$root"
-mkdir .old mnt mnt/images mnt/test mnt/scratch
-pivot_root . .old
-umount -l /.old
-cd "$suite"
+own_root mnt/images mnt/test mnt/scratch
 
 # Users that some tests want, for this kernel only.
 for file in passwd group; do
@@ -67,9 +55,7 @@ printf "#!/bin/sh\nexec /tmp/fsstress.all \"\$@\" -l 3\n" >/tmp/fsstress
 chmod +x /tmp/fsstress
 mount --bind /tmp/fsstress ltp/fsstress
 
-parameter=/sys/module/overlay/parameters/lower_changes
-[ "$mode" = - ] || echo "$mode" >$parameter
-[ ! -e $parameter ] || echo "lower_changes: $(cat $parameter)"
+default_mode "$mode"
 
 dmesg -C
 # $1 is its number, the rest are tests. Its mounts are its own.
@@ -127,4 +113,4 @@ echo "RESULT $(uname -r) $mode: $# tests, $(count pass) passed, $failed failed, 
 [ $failed = 0 ]
 '
 exec node "$cli" kernel boot --version "$version" "--$kind" --memory 6G -- \
-  unshare -m sh -c "$in_guest" guest "$mode" "${UNIONMOUNT_TESTSUITE:-}" "$@"
+  unshare -m sh -c "$in_guest" guest "$here" "$mode" "${UNIONMOUNT_TESTSUITE:-}" "$@"
