@@ -110,18 +110,16 @@ describe('check of layers', () => {
     mountStage(at)
     mkdirSync(join(at.merged, 'd/mine'))
     ask(join(at.merged, 'd'))
-    const script = 'while :; do : > "$1/d/x"; rm "$1/d/x"; done'
-    const child = spawn('sh', ['-c', script, 'sh', at.lower], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      detached: true,
-    })
+    // Ends between two commands when it is told to, and with the test in any case.
+    const script = 'trap exit TERM; while kill -0 "$PPID"; do : > "$1/d/x"; rm "$1/d/x"; done'
+    const child = spawn('sh', ['-c', script, 'sh', at.lower], { stdio: ['ignore', 'ignore', 'inherit'] })
     const ended = new Promise((resolve) => child.once('close', resolve))
     let reported: string[] = []
     try {
       for (let round = 0; round < 10 && reported.length === 0; round++) reported = await check(at)
       expect(child.exitCode).toBeNull()
     } finally {
-      process.kill(-child.pid!, 'SIGKILL')
+      child.kill()
       await ended
     }
     if (reported.length === 0) return
