@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, join, split } from '../bytes.js'
+import { type ByteString, display, join, split } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { Cached, type NameFacts, native, type Stat } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
@@ -14,6 +14,7 @@ import {
 } from './compare-listing.js'
 import { Identity, isDirectory, type Pair } from './identity.js'
 import { statInLayer } from './layer-stat.js'
+import { changingAttempts } from './listing.js'
 import type { Oracle } from './oracle.js'
 
 /** Names compared at the same time: several calls each are queued on the lane. */
@@ -214,23 +215,47 @@ export class Comparison {
    * Differences of the listings, and of names that they show with different inodes although nobody has looked them
    * up: then the directory may be merged with the wrong one.
    *
-   * A lookup of what merely changes between two readings would be cached, and be stale at the next change. So only
-   * what a second reading finds again is looked up.
+   * That takes lookups, and what is looked up while it changes stays in the overlay as it was then. So nothing is
+   * looked up unless the layers had one and the same directory, with the same times, before and after both were read.
    */
   async #differences(first: Listings): Promise<StaleEntry[]> {
     const suspects = this.#otherInodes(first)
     if (suspects.size === 0 && listTheSame(first)) return []
-    await this.#oracle.forget()
     const { directory } = first
-    const second = await readListings(this.#overlay, this.#oracle, directory)
-    const entries = await compareListings(this.#overlay, second)
+    const second = await this.#readUnchanged(directory)
+    if (second === null) {
+      this.limits.add(`the listing of ${display(directory)} was not compared: it changes all the time`)
+      return []
+    }
     const again = this.#otherInodes(second)
+    const entries = await compareListings(this.#overlay, second)
     const others = [...suspects.keys()].filter((name) => again.get(name) === suspects.get(name))
     // A name that only one of the two lists may be cached by nobody, and be found by everybody who looks it up.
     const names = [...new Set([...others, ...listedInOne(second)])]
     if (names.length === 0) return entries
     await native.statNames(this.#overlay.lane, this.#overlay.root, directory, names)
     return [...entries, ...(await this.names(directory, names)).entries]
+  }
+
+  /** Both listings, the oracle's anew, read while no layer changed the directory. Null when one always does. */
+  async #readUnchanged(directory: ByteString): Promise<Listings | null> {
+    for (let attempt = 0; attempt < changingAttempts; attempt++) {
+      const before = await this.#stamps(directory)
+      await this.#oracle.forget()
+      const listings = await readListings(this.#overlay, this.#oracle, directory)
+      if ((await this.#stamps(directory)) === before) return listings
+    }
+    return null
+  }
+
+  /**
+   * What the layers have at the path of a directory, and when that changed. A time that was asked for is never given to a
+   * later change too, where the file system has FS_MGTIME (Linux 6.13; ext4, xfs, btrfs, tmpfs); elsewhere within a tick it is.
+   */
+  async #stamps(directory: ByteString): Promise<string> {
+    const { layers } = this.#overlay
+    const stats = await Promise.all(layers.map((layer) => statInLayer(this.#overlay, layer.root, directory)))
+    return stats.map((stat) => (stat === null ? '-' : `${stat.ino} ${stat.ctimeNs}`)).join()
   }
 
   /** Names that are not cached and have another inode in the live listing than in the fresh one, with both. */
