@@ -14,8 +14,8 @@ import {
 } from './compare-listing.js'
 import { Identity, isDirectory, type Pair } from './identity.js'
 import { statInLayer } from './layer-stat.js'
-import { changingAttempts } from './listing.js'
 import type { Oracle } from './oracle.js'
+import { readUnchanged } from './unchanged.js'
 
 /** Names compared at the same time: several calls each are queued on the lane. */
 const batch = 512
@@ -216,17 +216,14 @@ export class Comparison {
    * up: then the directory may be merged with the wrong one.
    *
    * That takes lookups, and what is looked up while it changes stays in the overlay as it was then. So nothing is
-   * looked up unless the layers had one and the same directory, with the same times, before and after both were read.
+   * looked up unless both were read while no layer changed the directory.
    */
   async #differences(first: Listings): Promise<StaleEntry[]> {
     const suspects = this.#otherInodes(first)
     if (suspects.size === 0 && listTheSame(first)) return []
     const { directory } = first
     const second = await this.#readUnchanged(directory)
-    if (second === null) {
-      this.limits.add(`the listing of ${display(directory)} was not compared: it changes all the time`)
-      return []
-    }
+    if (second === null) return []
     const again = this.#otherInodes(second)
     const entries = await compareListings(this.#overlay, second)
     const others = [...suspects.keys()].filter((name) => again.get(name) === suspects.get(name))
@@ -237,25 +234,22 @@ export class Comparison {
     return [...entries, ...(await this.names(directory, names)).entries]
   }
 
-  /** Both listings, the oracle's anew, read while no layer changed the directory. Null when one always does. */
+  /** Both listings, the oracle's anew; null, with the reason in `limits`, when a layer always changes the directory. */
   async #readUnchanged(directory: ByteString): Promise<Listings | null> {
-    for (let attempt = 0; attempt < changingAttempts; attempt++) {
-      const before = await this.#stamps(directory)
-      await this.#oracle.forget()
-      const listings = await readListings(this.#overlay, this.#oracle, directory)
-      if ((await this.#stamps(directory)) === before) return listings
+    const uncompared = (reason: string) => {
+      this.limits.add(`the listing of ${display(directory) || '.'} was not compared: ${reason}`)
+      return null
     }
-    return null
-  }
-
-  /**
-   * What the layers have at the path of a directory, and when that changed. A time that was asked for is never given to a
-   * later change too, where the file system has FS_MGTIME (Linux 6.13; ext4, xfs, btrfs, tmpfs); elsewhere within a tick it is.
-   */
-  async #stamps(directory: ByteString): Promise<string> {
-    const { layers } = this.#overlay
-    const stats = await Promise.all(layers.map((layer) => statInLayer(this.#overlay, layer.root, directory)))
-    return stats.map((stat) => (stat === null ? '-' : `${stat.ino} ${stat.ctimeNs}`)).join()
+    try {
+      const listings = await readUnchanged(this.#overlay, directory, async () => {
+        await this.#oracle.forget()
+        return readListings(this.#overlay, this.#oracle, directory)
+      })
+      return listings ?? uncompared('it changes all the time')
+    } catch (error) {
+      if (!isSyscallError(error, 'EACCES', 'EMFILE', 'ENOSPC')) throw error
+      return uncompared(`it cannot be watched meanwhile (${error.code})`)
+    }
   }
 
   /** Names that are not cached and have another inode in the live listing than in the fresh one, with both. */

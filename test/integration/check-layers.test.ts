@@ -110,11 +110,14 @@ describe('check of layers', () => {
     mountStage(at)
     mkdirSync(join(at.merged, 'd/mine'))
     ask(join(at.merged, 'd'))
-    const script = 'while :; do : > "$1/d/x"; rm "$1/d/x"; done'
-    const child = spawn('sh', ['-c', script, 'sh', at.lower], { stdio: ['ignore', 'ignore', 'inherit'] })
+    const toggle =
+      'for (;;) { fs.closeSync(fs.openSync(process.argv[1], "w")); fs.unlinkSync(process.argv[1]) }'
+    const child = spawn(process.execPath, ['-e', toggle, join(at.lower, 'd/x')], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
     const ended = new Promise((resolve) => child.once('close', resolve))
     try {
-      for (let round = 0; round < 10; round++) expect(await check(at)).toEqual([])
+      for (let round = 0; round < 40; round++) expect(await check(at)).toEqual([])
       expect(child.exitCode).toBeNull()
     } finally {
       child.kill()
