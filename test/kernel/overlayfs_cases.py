@@ -12,6 +12,7 @@ import fcntl
 import fnmatch
 import os
 import stat
+import subprocess
 import sys
 import time
 import traceback
@@ -291,9 +292,7 @@ def whiteouts_of_a_dir_that_was_merged_late_stay_hidden(b):
     os.rmdir(b.l + "/d")
     b.changed("", "d")
     same(ls(b.m + "/d"), [])
-    umount(b.m)
-    b.mounts.remove(b.m)
-    b.mount()
+    mounted_again(b)
     same(ls(b.m + "/d"), [])
 
 
@@ -658,8 +657,6 @@ def wait_until_stuck(pid):
 def dir_renamed_in_lower_while_it_is_copied_up(b):
     """Copy up waits for a frozen upper, and lookup of the new name for that."""
     import shutil
-    import subprocess
-
     if MODE == "stock":
         raise Skip("is for patched kernels")
     if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
@@ -733,6 +730,172 @@ def copied_up_file_renamed_in_lower(b):
     same(read(b.m + "/f"), "low+up")
 
 
+def number(path):
+    st = os.lstat(path)
+    return st.st_dev, st.st_ino
+
+
+def append(path, text):
+    with open(path, "a") as f:
+        f.write(text)
+
+
+def mounted_again(b):
+    umount(b.m)
+    b.mounts.remove(b.m)
+    b.mount()
+
+
+@case()
+def copied_up_file_and_its_renamed_lower_are_two_files(b):
+    """diff, cp and mv ask for the number of the one first, and take the other for it if that is the same."""
+    write(b.l + "/f", "low")
+    b.mount()
+    origin = number(b.m + "/f")
+    append(b.m + "/f", "+up")
+    same(number(b.m + "/f"), origin, "copied up")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    up = number(b.m + "/f")
+    same(number(b.m + "/g"), origin, "lower")
+    same(up == origin, False, "both have the number")
+    same(read(b.m + "/g"), "low")
+    same(read(b.m + "/f"), "low+up")
+    same(number(b.m + "/f"), up)
+    numbers = {e.name: e.inode() for e in os.scandir(b.m)}
+    same(numbers, {"f": up[1], "g": origin[1]}, "listed")
+
+
+@case()
+def copied_up_file_is_looked_up_before_its_renamed_lower(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    append(b.m + "/f", "+up")
+    os.rename(b.l + "/f", b.l + "/g")
+    b.changed("")
+    mounted_again(b)
+    same(read(b.m + "/f"), "low+up")
+    same(number(b.m + "/g")[1], os.stat(b.l + "/g").st_ino, "lower")
+    same(number(b.m + "/f") == number(b.m + "/g"), False, "both have the number")
+    mounted_again(b)
+    lower = number(b.m + "/g")
+    same(number(b.m + "/f") == lower, False, "both have the number, the other way")
+    append(b.m + "/g", "+up")
+    same(number(b.m + "/g"), lower, "copied up too")
+    same(number(b.m + "/f") == lower, False, "both copied up")
+    mounted_again(b)
+    same(number(b.m + "/f") == number(b.m + "/g"), False, "both copied up, mounted again")
+
+
+@case()
+def copies_of_a_copied_up_file_are_files_of_their_own(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    origin = number(b.m + "/f")
+    append(b.m + "/f", "+up")
+    umount(b.m)
+    b.mounts.remove(b.m)
+    for name in "gh":
+        subprocess.run(["cp", "-a", b.u + "/f", f"{b.u}/{name}"], check=True)
+        append(f"{b.u}/{name}", name)
+    b.mount()
+    first = {name: number(f"{b.m}/{name}") for name in "fgh"}
+    same({name: read(f"{b.m}/{name}") for name in "fgh"}, {"f": "low+up", "g": "low+upg", "h": "low+uph"})
+    same(len(set(first.values())), 3, "numbers")
+    same({name: number(f"{b.m}/{name}") for name in "hgf"}, first)
+    # Who has it lets it go when it goes
+    os.unlink(b.m + "/f")
+    os.unlink(b.m + "/g")
+    mounted_again(b)
+    same(number(b.m + "/h"), origin)
+    same(read(b.m + "/h"), "low+uph")
+
+
+@case(options="redirect_dir=on")
+def directories_redirected_to_the_same_are_two(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "low")
+    write(b.l + "/d/low", "")
+    b.mount()
+    append(b.m + "/d/f", "+up")
+    os.rename(b.m + "/d", b.m + "/one")
+    umount(b.m)
+    b.mounts.remove(b.m)
+    subprocess.run(["cp", "-a", b.u + "/one", b.u + "/two"], check=True)
+    append(b.u + "/two/f", "+two")
+    write(b.u + "/two/two", "")
+    b.mount()
+    for names in (["one", "two"], ["two", "one"]):
+        one, two = (number(f"{b.m}/{name}") for name in names)
+        same(one == two, False, "directories")
+        one, two = (number(f"{b.m}/{name}/f") for name in names)
+        same(one == two, False, "files")
+        same(read(b.m + "/one/f"), "low+up")
+        same(read(b.m + "/two/f"), "low+up+two")
+        same(ls(b.m + "/one"), ["f", "low"])
+        same(ls(b.m + "/two"), ["f", "low", "two"])
+        mounted_again(b)
+
+
+@case(lowers=2, options="redirect_dir=on")
+def directories_redirected_to_the_same_stay_two_when_that_changes(b):
+    os.mkdir(b.lowers[1] + "/d")
+    b.mount()
+    os.rename(b.m + "/d", b.m + "/one")
+    umount(b.m)
+    b.mounts.remove(b.m)
+    subprocess.run(["cp", "-a", b.u + "/one", b.u + "/two"], check=True)
+    b.mount()
+    names = [b.m + "/one", b.m + "/two"]
+    same(len(set(map(number, names))), 2, "first")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/new", "")
+    b.changed("")
+    same([ls(name) for name in names], [["new"], ["new"]])
+    same(len(set(map(number, names))), 2, "merged with another")
+
+
+@case()
+def copied_up_file_and_a_link_to_its_lower_are_two_files(b):
+    write(b.l + "/f", "low")
+    b.mount()
+    append(b.m + "/f", "+up")
+    os.rename(b.m + "/f", b.m + "/g")
+    os.link(b.l + "/f", b.l + "/h")
+    b.changed("")
+    same(read(b.m + "/h"), "low")
+    os.unlink(b.l + "/f")
+    b.changed("")
+    same(number(b.m + "/g") == number(b.m + "/h"), False, "both have the number")
+    same(read(b.m + "/g"), "low+up")
+    same(read(b.m + "/h"), "low")
+
+
+@case()
+def copied_up_file_keeps_its_number_when_it_is_renamed_in_the_overlay(b):
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f", "low")
+    b.mount()
+    origin = number(b.m + "/d/f")
+    append(b.m + "/d/f", "+up")
+    same(number(b.m + "/d/f"), origin, "copied up")
+    os.rename(b.m + "/d/f", b.m + "/d/g")
+    same(number(b.m + "/d/g"), origin, "renamed")
+    write(b.l + "/d/other", "")
+    b.changed("d")
+    same(number(b.m + "/d/g"), origin, "after a change")
+    os.rename(b.m + "/d/g", b.m + "/h")
+    same(number(b.m + "/h"), origin, "moved")
+    same({e.name: e.inode() for e in os.scandir(b.m)}["h"], origin[1], "listed")
+    mounted_again(b)
+    same(number(b.m + "/h")[1], origin[1], "mounted again")
+    write(b.l + "/new", "")
+    b.changed("")
+    same(number(b.m + "/h")[1], origin[1], "after another change")
+    os.link(b.m + "/h", b.m + "/i")
+    same(number(b.m + "/i")[1], origin[1], "link")
+
+
 @case()
 def lower_file_of_copied_up_file_found_first(b):
     write(b.l + "/f", "low")
@@ -741,9 +904,7 @@ def lower_file_of_copied_up_file_found_first(b):
         f.write("+up")
     os.rename(b.l + "/f", b.l + "/g")
     b.changed("")
-    umount(b.m)
-    b.mounts.remove(b.m)
-    b.mount()
+    mounted_again(b)
     same(read(b.m + "/g"), "low")
     same(read(b.m + "/f"), "low+up")
 
@@ -1570,8 +1731,6 @@ def filesystems():
 def on_image(b, fstype, device, size, mkfs, run, xattr=None):
     """Runs cases with all layers on a filesystem of its own."""
     import shutil
-    import subprocess
-
     if fstype not in filesystems():
         raise Skip(f"no {fstype} in this kernel")
     if not shutil.which(mkfs[0]) or not os.path.exists(device):
@@ -1853,8 +2012,6 @@ def idmapped_lower(b):
 @case()
 def mount_in_a_user_namespace(b):
     """May not put a mark on a filesystem of others: works like reval there, and says so."""
-    import subprocess
-
     if MODE in ("stock", "manual"):
         raise Skip("is about notify and reval")
     os.chmod(b.top, 0o777)
@@ -1905,8 +2062,6 @@ def stuck_user_keeps_a_bounded_number_of_stacks(b):
     up waits first, so it is a lookup there: one that stores the origin of a directory that has none.
     """
     import shutil
-    import subprocess
-
     if MODE == "stock":
         raise Skip("is for patched kernels")
     if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
@@ -2122,8 +2277,6 @@ def names_of_one_upper_file_that_was_in_use_before_following(b):
 def dir_that_is_merged_while_it_is_renamed(b):
     """Rename waits for a frozen upper, after it has looked whether d is merged. Returns what rename says."""
     import shutil
-    import subprocess
-
     if MODE == "stock":
         raise Skip("is for patched kernels")
     if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):

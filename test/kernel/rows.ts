@@ -26,6 +26,7 @@ export const rightOnStock = new Set([
   'whiteout_in_upper_hides_what_appears_below',
   'impure_mark_of_a_dir_goes_with_its_last_name',
   'stacks_of_a_held_dir_do_not_pile_up',
+  'copied_up_file_keeps_its_number_when_it_is_renamed_in_the_overlay',
   'indexed_upper_name_of_it_does_not_depend_on_the_lower',
   'indexed_metacopy_upper_name_of_it_does_not_depend_on_the_lower',
   'numbers_in_a_dir_of_upper_with_what_was_moved_there',

@@ -9,13 +9,7 @@
 # A line RESULT for each run has the number of tests and the exit status; kernel messages follow, with their counts.
 # The exit status is that of a run that failed. LOWERWATCH_CLI says where lowerwatch is, if not in this project.
 set -eu
-[ $# -ge 3 ] || { sed -n '5,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-here=$(cd "$(dirname "$0")" && pwd)
-cli=${LOWERWATCH_CLI:-$here/../../dist/cli/main.js}
-checkout=$1 version=$2 kind=$3 mode=${4:--}
-shift 3
-[ $# -eq 0 ] || shift
-cd "$checkout"
+. "$(dirname "$0")/suite-arguments.sh"
 
 # $1 is this folder, $2 the mode, the rest are the words of a run.
 in_guest='

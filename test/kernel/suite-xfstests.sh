@@ -12,13 +12,7 @@
 # UNIONMOUNT_TESTSUITE, a checkout of unionmount-testsuite, is for the group union. LOWERWATCH_CLI says where lowerwatch is,
 # if not in this project.
 set -eu
-[ $# -ge 3 ] || { sed -n '5,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-here=$(cd "$(dirname "$0")" && pwd)
-cli=${LOWERWATCH_CLI:-$here/../../dist/cli/main.js}
-checkout=$1 version=$2 kind=$3 mode=${4:--}
-shift 3
-[ $# -eq 0 ] || shift
-cd "$checkout"
+. "$(dirname "$0")/suite-arguments.sh"
 # 058 leaves a process that keeps the scratch mount busy for those that follow, on a stock kernel too.
 [ $# -gt 0 ] || set -- $(awk '/^[0-9].* auto/ && !/ union/ && $1 != "058" { print "overlay/" $1 }' tests/overlay/group.list)
 
