@@ -11,6 +11,7 @@ import errno
 import fcntl
 import fnmatch
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -796,7 +797,7 @@ def copies_of_a_copied_up_file_are_files_of_their_own(b):
     umount(b.m)
     b.mounts.remove(b.m)
     for name in "gh":
-        subprocess.run(["cp", "-a", b.u + "/f", f"{b.u}/{name}"], check=True)
+        shutil.copy2(b.u + "/f", f"{b.u}/{name}")
         append(f"{b.u}/{name}", name)
     b.mount()
     first = {name: number(f"{b.m}/{name}") for name in "fgh"}
@@ -821,7 +822,7 @@ def directories_redirected_to_the_same_are_two(b):
     os.rename(b.m + "/d", b.m + "/one")
     umount(b.m)
     b.mounts.remove(b.m)
-    subprocess.run(["cp", "-a", b.u + "/one", b.u + "/two"], check=True)
+    shutil.copytree(b.u + "/one", b.u + "/two")
     append(b.u + "/two/f", "+two")
     write(b.u + "/two/two", "")
     b.mount()
@@ -844,7 +845,7 @@ def directories_redirected_to_the_same_stay_two_when_that_changes(b):
     os.rename(b.m + "/d", b.m + "/one")
     umount(b.m)
     b.mounts.remove(b.m)
-    subprocess.run(["cp", "-a", b.u + "/one", b.u + "/two"], check=True)
+    shutil.copytree(b.u + "/one", b.u + "/two")
     b.mount()
     names = [b.m + "/one", b.m + "/two"]
     same(len(set(map(number, names))), 2, "first")
