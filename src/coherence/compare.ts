@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { type ByteString, display, join, split } from '../bytes.js'
+import { type ByteString, join, split } from '../bytes.js'
 import { isSyscallError } from '../errors.js'
 import { Cached, type NameFacts, native, type Stat } from '../native.js'
 import type { OpenOverlay, StaleEntry } from '../overlay/types.js'
@@ -15,7 +15,6 @@ import {
 import { Identity, isDirectory, type Pair } from './identity.js'
 import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
-import { readUnchanged } from './unchanged.js'
 
 /** Names compared at the same time: several calls each are queued on the lane. */
 const batch = 512
@@ -215,41 +214,23 @@ export class Comparison {
    * Differences of the listings, and of names that they show with different inodes although nobody has looked them
    * up: then the directory may be merged with the wrong one.
    *
-   * That takes lookups, and what is looked up while it changes stays in the overlay as it was then. So nothing is
-   * looked up unless both were read while no layer changed the directory.
+   * A lookup of what merely changes between two readings would be cached, and be stale at the next change. So only
+   * what a second reading finds again is looked up.
    */
   async #differences(first: Listings): Promise<StaleEntry[]> {
     const suspects = this.#otherInodes(first)
     if (suspects.size === 0 && listTheSame(first)) return []
+    await this.#oracle.forget()
     const { directory } = first
-    const second = await this.#readUnchanged(directory)
-    if (second === null) return []
-    const again = this.#otherInodes(second)
+    const second = await readListings(this.#overlay, this.#oracle, directory)
     const entries = await compareListings(this.#overlay, second)
+    const again = this.#otherInodes(second)
     const others = [...suspects.keys()].filter((name) => again.get(name) === suspects.get(name))
     // A name that only one of the two lists may be cached by nobody, and be found by everybody who looks it up.
     const names = [...new Set([...others, ...listedInOne(second)])]
     if (names.length === 0) return entries
     await native.statNames(this.#overlay.lane, this.#overlay.root, directory, names)
     return [...entries, ...(await this.names(directory, names)).entries]
-  }
-
-  /** Both listings, the oracle's anew; null, with the reason in `limits`, when a layer always changes the directory. */
-  async #readUnchanged(directory: ByteString): Promise<Listings | null> {
-    const uncompared = (reason: string) => {
-      this.limits.add(`the listing of ${display(directory) || '.'} was not compared: ${reason}`)
-      return null
-    }
-    try {
-      const listings = await readUnchanged(this.#overlay, directory, async () => {
-        await this.#oracle.forget()
-        return readListings(this.#overlay, this.#oracle, directory)
-      })
-      return listings ?? uncompared('it changes all the time')
-    } catch (error) {
-      if (!isSyscallError(error, 'EACCES', 'EMFILE', 'ENOSPC')) throw error
-      return uncompared(`it cannot be watched meanwhile (${error.code})`)
-    }
   }
 
   /** Names that are not cached and have another inode in the live listing than in the fresh one, with both. */

@@ -9,7 +9,7 @@ import { statInLayer } from './layer-stat.js'
 import type { Oracle } from './oracle.js'
 
 /** How often a directory is read that changes each time. */
-export const changingAttempts = 4
+const changingAttempts = 4
 
 /** A directory whose listing is held open by somebody and is stale for everybody. */
 export interface StaleListing {
