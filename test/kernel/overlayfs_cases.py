@@ -657,7 +657,6 @@ def wait_until_stuck(pid):
 @case()
 def dir_renamed_in_lower_while_it_is_copied_up(b):
     """Copy up waits for a frozen upper, and lookup of the new name for that."""
-    import shutil
     if MODE == "stock":
         raise Skip("is for patched kernels")
     if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
@@ -741,9 +740,13 @@ def append(path, text):
         f.write(text)
 
 
-def mounted_again(b):
+def unmounted(b):
     umount(b.m)
     b.mounts.remove(b.m)
+
+
+def mounted_again(b):
+    unmounted(b)
     b.mount()
 
 
@@ -794,8 +797,7 @@ def copies_of_a_copied_up_file_are_files_of_their_own(b):
     b.mount()
     origin = number(b.m + "/f")
     append(b.m + "/f", "+up")
-    umount(b.m)
-    b.mounts.remove(b.m)
+    unmounted(b)
     for name in "gh":
         shutil.copy2(b.u + "/f", f"{b.u}/{name}")
         append(f"{b.u}/{name}", name)
@@ -820,8 +822,7 @@ def directories_redirected_to_the_same_are_two(b):
     b.mount()
     append(b.m + "/d/f", "+up")
     os.rename(b.m + "/d", b.m + "/one")
-    umount(b.m)
-    b.mounts.remove(b.m)
+    unmounted(b)
     shutil.copytree(b.u + "/one", b.u + "/two")
     append(b.u + "/two/f", "+two")
     write(b.u + "/two/two", "")
@@ -843,8 +844,7 @@ def directories_redirected_to_the_same_stay_two_when_that_changes(b):
     os.mkdir(b.lowers[1] + "/d")
     b.mount()
     os.rename(b.m + "/d", b.m + "/one")
-    umount(b.m)
-    b.mounts.remove(b.m)
+    unmounted(b)
     shutil.copytree(b.u + "/one", b.u + "/two")
     b.mount()
     names = [b.m + "/one", b.m + "/two"]
@@ -1731,7 +1731,6 @@ def filesystems():
 
 def on_image(b, fstype, device, size, mkfs, run, xattr=None):
     """Runs cases with all layers on a filesystem of its own."""
-    import shutil
     if fstype not in filesystems():
         raise Skip(f"no {fstype} in this kernel")
     if not shutil.which(mkfs[0]) or not os.path.exists(device):
@@ -2062,7 +2061,6 @@ def stuck_user_keeps_a_bounded_number_of_stacks(b):
     A copy up that waits for a frozen upper uses lower stacks all that time. 1,024 may wait for it, no more. Before 6.7 copy
     up waits first, so it is a lookup there: one that stores the origin of a directory that has none.
     """
-    import shutil
     if MODE == "stock":
         raise Skip("is for patched kernels")
     if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
@@ -2277,7 +2275,6 @@ def names_of_one_upper_file_that_was_in_use_before_following(b):
 
 def dir_that_is_merged_while_it_is_renamed(b):
     """Rename waits for a frozen upper, after it has looked whether d is merged. Returns what rename says."""
-    import shutil
     if MODE == "stock":
         raise Skip("is for patched kernels")
     if not shutil.which("mkfs.ext4") or not shutil.which("fsfreeze") or not os.path.exists("/dev/loop2"):
