@@ -19,10 +19,10 @@ export const lowerwatch = (name: string, ...argv: string[]): Step => ({
   env: { XDG_CACHE_HOME: dirname(dirname(cacheRoot())) },
 })
 
-/** `lowerwatch …` in a guest. */
+/** `lowerwatch …` in a guest. Machine code that is made there would be translated, to run but a few times. */
 export const program = (name: string, ...argv: string[]): Step => ({
   name,
-  argv: [process.execPath, `${project}/dist/cli/main.js`, ...argv],
+  argv: [process.execPath, '--jitless', `${project}/dist/cli/main.js`, ...argv],
 })
 
 /** The program as it is here. */

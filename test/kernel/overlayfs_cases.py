@@ -1200,6 +1200,56 @@ def copied_up_file_that_gets_a_second_name_in_lower(b):
     same(read(b.m + "/f"), "low+up")
 
 
+@case(options="index=on")
+def file_that_gets_a_second_name_in_lower_before_it_is_copied_up(b):
+    """Both names are one file then, so what was written through one is what the other has when that is removed."""
+    write(b.l + "/f", "low")
+    b.mount()
+    same(read(b.m + "/f"), "low")
+    os.link(b.l + "/f", b.l + "/g")
+    b.changed("")
+    append(b.m + "/f", "+up")
+    os.unlink(b.m + "/f")
+    same(read(b.m + "/g"), "low+up")
+    mounted_again(b)
+    same(read(b.m + "/g"), "low+up")
+
+
+@case(options="index=on")
+def copied_up_file_whose_lower_has_one_name_left(b):
+    write(b.l + "/a", "low")
+    os.link(b.l + "/a", b.l + "/b")
+    b.mount()
+    same(exists(b.m + "/c"), False)
+    append(b.m + "/a", "+up")
+    os.unlink(b.m + "/a")
+    os.rename(b.l + "/a", b.l + "/c")
+    os.unlink(b.l + "/c")
+    write(b.l + "/c", "new")
+    b.changed("")
+    same(read(b.m + "/c"), "new")
+    same(read(b.m + "/b"), "low+up")
+    mounted_again(b)
+    same(read(b.m + "/b"), "low+up")
+
+
+@case(options="index=on")
+def copied_up_file_that_gets_a_third_name_in_lower(b):
+    """The index does not count that one, and stays with it when the others are removed."""
+    write(b.l + "/a", "low")
+    os.link(b.l + "/a", b.l + "/b")
+    b.mount()
+    append(b.m + "/a", "+up")
+    os.link(b.l + "/a", b.l + "/c")
+    b.changed("")
+    same(read(b.m + "/c"), "low+up")
+    os.unlink(b.m + "/a")
+    os.unlink(b.m + "/b")
+    same(read(b.m + "/c"), "low+up")
+    mounted_again(b)
+    same(read(b.m + "/c"), "low+up")
+
+
 @case(lowers=2, options="index=on")
 def hard_link_in_another_layer(b):
     write(b.l + "/a", "low")
