@@ -22,7 +22,7 @@ export const lowerwatch = (name: string, ...argv: string[]): Step => ({
 /** `lowerwatch …` in a guest. Machine code that is made there would be translated, to run but a few times. */
 export const program = (name: string, ...argv: string[]): Step => ({
   name,
-  argv: [process.execPath, '--jitless', `${project}/dist/cli/main.js`, ...argv],
+  argv: [process.execPath, '--no-expose-wasm', '--jitless', `${project}/dist/cli/main.js`, ...argv],
 })
 
 /** The program as it is here. */
