@@ -1250,6 +1250,21 @@ def copied_up_file_that_gets_a_third_name_in_lower(b):
     same(read(b.m + "/c"), "low+up")
 
 
+@case(options="index=on")
+def index_goes_with_the_last_name_though_others_removed_one(b):
+    write(b.l + "/a", "low")
+    os.link(b.l + "/a", b.l + "/b")
+    b.mount()
+    append(b.m + "/a", "+up")
+    os.unlink(b.l + "/a")
+    b.changed("")
+    os.unlink(b.m + "/b")
+    mounted_again(b)
+    same(read(b.m + "/a"), "low+up")
+    os.unlink(b.m + "/a")
+    same([name for name in os.listdir(b.w + "/index") if not name.startswith("#")], [])
+
+
 @case(lowers=2, options="index=on")
 def hard_link_in_another_layer(b):
     write(b.l + "/a", "low")
