@@ -5,8 +5,8 @@
  *
  * Instructions of one operation on an overlay in each mode, `stock` for one without an option: what the time stamp
  * counter says where it counts instructions, as qemu's does with -icount shift=0. DIRECTORY is on the filesystem for
- * all layers. One line each: operation, mode, the least of many turns, separated by tabs: how the allocator's lists are
- * when the machine has booted changes the others.
+ * all layers. One line each: operation, mode, the least of many turns, separated by tabs. Medians of listing a directory
+ * were seen to differ by 4 % between a program's run and the next.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
