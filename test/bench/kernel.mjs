@@ -36,7 +36,7 @@ async function measure(kind) {
   if (status !== 0 || splats.length > 0) throw new Error(`${kind}: status ${status} ${splats.join(' ')}`)
   const rows = new Map()
   for (const line of Buffer.concat(chunks).toString().trimEnd().split('\n')) {
-    const [name, list] = line.split(': ')
+    const [name, list] = line.split('= ')
     for (const [, mode, ns] of list.matchAll(/(\w+) (\d+) ns/g)) rows.set(`${name}|${mode}`, Number(ns))
   }
   return rows

@@ -195,6 +195,19 @@ static void net_rename(const char *from, const char *to)
 	close(fd);
 }
 
+static void net_ask(const void *message, size_t size, const char *what)
+{
+	struct { struct nlmsghdr h; struct nlmsgerr e; char rest[512]; } reply;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	must(fd, "netlink");
+	must(send(fd, message, size, 0), what);
+	must(recv(fd, &reply, sizeof(reply), 0), what);
+	errno = -reply.e.error;
+	must(reply.e.error, what);
+	close(fd);
+}
+
 static void net_move(const char *name, int netns)
 {
 	struct { struct nlmsghdr h; struct ifinfomsg i; struct rtattr a; uint32_t fd; } m = {
@@ -203,15 +216,58 @@ static void net_move(const char *name, int netns)
 		.a = { .rta_len = RTA_LENGTH(4), .rta_type = IFLA_NET_NS_FD },
 		.fd = netns,
 	};
-	struct { struct nlmsghdr h; struct nlmsgerr e; char rest[512]; } reply;
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
-	must(fd, "netlink");
-	must(send(fd, &m, sizeof(m), 0), "RTM_NEWLINK");
-	must(recv(fd, &reply, sizeof(reply), 0), "RTM_NEWLINK");
-	errno = -reply.e.error;
-	must(reply.e.error, "RTM_NEWLINK");
-	close(fd);
+	net_ask(&m, sizeof(m), "RTM_NEWLINK");
+}
+
+static void net_add(const char *name)
+{
+	struct {
+		struct nlmsghdr h; struct ifinfomsg i; struct rtattr n; char name[IFNAMSIZ];
+		struct rtattr info, k; char kind[8];
+	} m = {
+		.h = { .nlmsg_len = sizeof(m), .nlmsg_type = RTM_NEWLINK,
+		       .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL },
+		.n = { .rta_len = RTA_LENGTH(IFNAMSIZ), .rta_type = IFLA_IFNAME },
+		.info = { .rta_len = RTA_LENGTH(RTA_LENGTH(8)), .rta_type = IFLA_LINKINFO },
+		.k = { .rta_len = RTA_LENGTH(8), .rta_type = IFLA_INFO_KIND },
+		.kind = "dummy",
+	};
+
+	strncpy(m.name, name, IFNAMSIZ - 1);
+	net_ask(&m, sizeof(m), "RTM_NEWLINK");
+}
+
+static void net_remove(const char *name)
+{
+	struct { struct nlmsghdr h; struct ifinfomsg i; } m = {
+		.h = { .nlmsg_len = sizeof(m), .nlmsg_type = RTM_DELLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+		.i = { .ifi_index = if_nametoindex(name) },
+	};
+
+	net_ask(&m, sizeof(m), "RTM_DELLINK");
+}
+
+// What is below a device has no tag of its own. A watch there stays in the namespace that the device leaves.
+static void sysfs_net_below(int home, int away)
+{
+	struct listener here, there;
+
+	net_add("below0");
+	listen_start(&here);
+	listen_dir(&here, "/sys/class/net/below0/queues", "queues", 1);
+	show_files("net device queues", "/sys/class/net/below0/queues", "");
+	net_move("below0", away);
+	show_inotify(&here, "below a net device moved away");
+	listen_start(&there);
+	listen_dir(&there, "/tmp/sys/class/net/below0/queues", "queues", 1);
+	must(setns(away, CLONE_NEWNET), "setns away");
+	net_remove("below0");
+	must(setns(home, CLONE_NEWNET), "setns home");
+	show_inotify(&here, "below a net device removed elsewhere, where it was");
+	show_inotify(&there, "below a net device removed elsewhere, there");
+	listen_stop(&here);
+	listen_stop(&there);
 }
 
 // Two sysfs super blocks, one for each network namespace: each must hear of its own devices only.
@@ -240,6 +296,7 @@ static void sysfs_net(void)
 	show_inotify(&there, "net device moved away, other namespace");
 	listen_stop(&here);
 	listen_stop(&there);
+	sysfs_net_below(home, away);
 	must(umount("/tmp/sys"), "umount sysfs");
 }
 

@@ -48,11 +48,14 @@ describe.each(withKernfs)('kernfs events on %s', (version) => {
   let stock: Table
   let patched: Table
   let files: string[]
+  let queues: string[]
   beforeAll(async () => {
     stock = await table(await kernelFor(version, 'stock'))
     patched = await table(await kernelFor(version, 'patched', 'kernfs'))
     files = patched.get('controller files, readdir') ?? []
     expect(files).toContain('pids.max')
+    queues = (patched.get('net device queues, readdir') ?? []).filter((name) => !name.startsWith('.'))
+    expect(queues).toContain('tx-0')
   }, 120_000)
 
   /** What the kernel does by itself: nothing on stock, this on patched. */
@@ -88,6 +91,10 @@ describe.each(withKernfs)('kernfs events on %s', (version) => {
     [
       'net device moved away, other namespace, inotify',
       () => ['CREATE+DIR:devices/other0', 'CREATE:class/other0'],
+    ],
+    [
+      'below a net device removed elsewhere, there, inotify',
+      () => queues.map((queue) => `DELETE+DIR:queues/${queue}`),
     ],
   ]
   it.for(kernelMade)('%s: silence on stock, all of it on patched', ([row, expected], { skip }) => {
@@ -141,6 +148,8 @@ describe.each(withKernfs)('kernfs events on %s', (version) => {
     'nobody watched, inotify',
     'nobody watched, fanotify',
     'net device renamed, other namespace, inotify',
+    'below a net device moved away, inotify',
+    'below a net device removed elsewhere, where it was, inotify',
   ])('%s: nothing', (row, { skip }) => {
     if (row.endsWith(', fanotify') && !byHandle) skip(noHandle)
     expect(stock.get(row)).toEqual([])
@@ -155,9 +164,9 @@ describe.each(withKernfs)('the kernfs series on %s', (version) => {
     const source = `${selftests}/filesystems/kernfs_notify_test.c`
     const program = await compile(source, shared.path, ['-I', selftests])
     const good = await guest(patched, [program])
-    expect(good.stdout).toMatch(/pass:3 fail:0 xfail:0 xpass:0 skip:0 error:0/)
+    expect(good.stdout).toMatch(/pass:4 fail:0 xfail:0 xpass:0 skip:0 error:0/)
     const bad = await guest(await kernelFor(version, 'stock'), [program])
-    expect(bad.stdout).toMatch(/pass:1 fail:2 xfail:0 xpass:0 skip:0 error:0/)
+    expect(bad.stdout).toMatch(/pass:1 fail:3 xfail:0 xpass:0 skip:0 error:0/)
   }, 120_000)
 
   it('survives everything at once', async () => {

@@ -4,8 +4,10 @@
  * The overlayfs series without the daemon. Each row of overlayfs_cases.py must hold when the changing call has
  * returned, in every mode, and not on the stock kernel.
  */
+import { copyFile, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { debug, type GuestRun, guest, kernelFor, versionsWith } from './guest.js'
+import { compile, debug, type GuestRun, guest, kernelFor, sharedDirectory, versionsWith } from './guest.js'
 import { modes, moduleOf, python, run } from './overlayfs.js'
 import { caseNames, type Row, rightOnStock, rowsOf } from './rows.js'
 
@@ -32,6 +34,26 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
     it('says nothing alarming', () => {
       expect(patched.get(mode)?.splats).toEqual([])
     })
+  })
+
+  it('passes its own selftest, which finds nothing to test on stock', async () => {
+    const patched = await kernelFor(version, 'patched')
+    const selftests = `${patched.directory}/tools/testing/selftests`
+    await using shared = await sharedDirectory()
+    // As with `make headers`
+    await mkdir(join(shared.path, 'linux'))
+    await copyFile(
+      `${patched.directory}/include/uapi/linux/overlayfs.h`,
+      join(shared.path, 'linux/overlayfs.h'),
+    )
+    const source = `${selftests}/filesystems/overlayfs/lower_changes.c`
+    const program = await compile(source, shared.path, ['-I', shared.path, '-I', selftests])
+    const good = await run(version, 'patched', [program])
+    expect(good.stdout).toMatch(/pass:25 fail:0 xfail:0 xpass:0 skip:0 error:0/)
+    expect(good).toMatchObject({ status: 0, splats: [] })
+    const stock = await run(version, 'stock', [program])
+    expect(stock.stdout).toContain('overlayfs has no lower_changes=')
+    expect(stock.stdout).not.toMatch(/^ok \d+ (?!.*# SKIP)/m)
   })
 
   // Where it is none, this is not a test that is skipped: there is nothing to load.

@@ -12,7 +12,9 @@ import fcntl
 import fnmatch
 import os
 import shutil
+import signal
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -1853,6 +1855,59 @@ def ext4_with_times_in_seconds(b):
              (*on_disk()[:-1], changes_that_stamps_do_not_tell))
 
 
+FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY, FS_IOC_REMOVE_ENCRYPTION_KEY = 0x800C6613, 0xC0506617, 0xC0406618
+
+
+def encryption_ioctl(path, number, arg):
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return fcntl.ioctl(fd, number, arg)
+    finally:
+        os.close(fd)
+
+
+def add_key(top, raw):
+    """The key's identifier."""
+    spec = struct.pack("=II32s", 2, 0, b"")
+    done = encryption_ioctl(top, FS_IOC_ADD_ENCRYPTION_KEY, spec + struct.pack("=II32s", len(raw), 0, b"") + raw)
+    return done[8:24]
+
+
+def names_of_a_dir_whose_key_is_added(b):
+    top, raw = b.top + "/e", bytes(range(64))
+    os.mkdir(b.l + "/c")
+    try:
+        identifier = add_key(top, raw)
+        # AES-256-XTS, AES-256-CTS, names padded to 32 bytes
+        policy = struct.pack("=BBBBB3s16s", 2, 1, 4, 3, 0, b"", identifier)
+        encryption_ioctl(b.l + "/c", FS_IOC_SET_ENCRYPTION_POLICY, policy)
+        os.mkdir(b.l + "/c/d")
+        write(b.l + "/c/f", "secret")
+    except OSError as e:
+        if e.errno not in (errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOPKG):
+            raise
+        raise Skip(f"no encryption in ext4 of this kernel")
+    key = struct.pack("=II16s16s", 2, 0, identifier, b"")
+    encryption_ioctl(top, FS_IOC_REMOVE_ENCRYPTION_KEY, key + bytes(24))
+    b.mount()
+    same([exists(f"{b.m}/c/{name}") for name in ("f", "d", "up")], [False] * 3)
+    write(b.m + "/c/up")
+    held = b.open(b.m + "/c")
+    same(len(fdls(held)), 3)
+    same("f" in fdls(held), False)
+    os.chdir(b.m + "/c")
+    same(add_key(top, raw), identifier)
+    same(exists("d"), True)
+    same(read(b.m + "/c/f"), "secret")
+    same(fdls(held), ["d", "f", "up"])
+
+
+@case()
+def ext4_with_encryption(b):
+    on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q", "-O", "encrypt"],
+             (names_of_a_dir_whose_key_is_added, *on_disk()))
+
+
 @case()
 def xfs_as_lower_and_upper(b):
     on_image(b, "xfs", "/dev/loop3", 320 << 20, ["mkfs.xfs", "-q"], on_disk())
@@ -2033,6 +2088,66 @@ def fuse_as_lower(b):
         os.waitpid(pid, 0)
 
 
+@case(lowers=2)
+def lower_stack_in_use_when_following_begins(b):
+    """
+    Who looks up in a lower that does not answer uses lower stacks nobody knows of, if overlayfs did not follow then. What is
+    replaced must not be freed, also while the switch has not come to the inode, because it waits for another one.
+    """
+    from overlayfs_fuse import fuse_mount
+
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
+        raise Skip("no fuse in this kernel")
+    remote, fuse, low = b.top + "/remote", b.top + "/fuse", b.lowers[1]
+    for d in (remote, fuse, remote + "/d", remote + "/later", low + "/d"):
+        os.mkdir(d)
+    server = fuse_mount(remote, fuse)
+    b.mounts.append(fuse)
+    b.lowers = [fuse, low]
+    b.mode = "off"
+    b.mount()
+    b.mode = MODE
+    children = []
+
+    def begin(func, *args):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                func(*args)
+            finally:
+                os._exit(0)
+        children.append(pid)
+        return pid
+
+    try:
+        os.stat(b.m + "/d")
+        # Is come to first: inodes are in the order in which they were used, the last one first
+        os.stat(b.m + "/later")
+        for d in ("d", "later"):
+            begin(exists, f"{b.m}/{d}/stuck")
+            for _ in range(1000):
+                if exists(f"{remote}/{d}/stuck.asked"):
+                    break
+                time.sleep(0.01)
+            else:
+                raise AssertionError(f"nothing was asked in {d}")
+        wait_until_stuck(begin(lambda: reconfigure(b.m, lower_changes=MODE)))
+        free = lambda: os.statvfs(b.top).f_ffree
+        before = free()
+        os.rmdir(low + "/d")
+        os.stat(b.m + "/d")
+        for _ in range(50):
+            same(free() - before, 0, "freed while in use")
+            time.sleep(0.02)
+    finally:
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        for pid in children:
+            os.waitpid(pid, 0)
+
+
 @case()
 def idmapped_lower(b):
     """Owners are those of the mapping of the layer, also after they changed."""
@@ -2061,6 +2176,44 @@ def idmapped_lower(b):
     os.chown(b.l + "/d", 9, 9)
     b.changed("")
     same(owner("/d"), 100009)
+
+
+@case()
+def fs_that_may_not_report_all_changes(b):
+    if MODE != "notify":
+        raise Skip("is about notify")
+    ram = b.top + "/ram"
+    os.mkdir(ram)
+    mount("ram", ram, "ramfs")
+    b.mounts.append(ram)
+    b.lowers = [b.l, ram]
+    b.mount()
+    same([o for o in options_of(b.m) if o.startswith("lower_changes")], ["lower_changes=reval"])
+    same(exists(b.m + "/f"), False)
+    write(ram + "/f")
+    same(exists(b.m + "/f"), True)
+
+
+@case(lowers=2)
+def dir_of_a_read_only_upper_gains_a_lower(b):
+    up = b.top + "/up"
+    os.mkdir(up)
+    mount("up", up, "tmpfs")
+    b.mounts.append(up)
+    b.u, b.w = up + "/u", up + "/w"
+    os.mkdir(b.u)
+    os.mkdir(b.w)
+    b.mount()
+    os.mkdir(b.m + "/d")
+    write(b.m + "/d/up", "up")
+    same(read(b.m + "/d/up"), "up")
+    reconfigure(up, ro=True)
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/low", "low")
+    b.changed("", "d")
+    same(read(b.m + "/d/up"), "up")
+    same(read(b.m + "/d/low"), "low")
+    same(ls(b.m + "/d"), ["low", "up"])
 
 
 @case()
@@ -2470,7 +2623,7 @@ def option_default_is_off_and_not_shown(b):
     write(b.l + "/f", "")
     same(exists(b.m + "/f"), False, "off is as before")
     same(err_of(invalidate, b.m), errno.EOPNOTSUPP)
-    same(err_of(reconfigure, b.m, ) if False else 0, 0)
+    same(err_of(lambda: reconfigure(b.m, incgen=True)), errno.EINVAL)
 
 
 @case()
@@ -2519,6 +2672,75 @@ def option_reconfigured_between_all_modes(b):
         same(exists(f"f{n}"), True, mode)
         same(len(fdls(held)), n + 1, mode)
         same(len(ls(b.m + "/d")), n + 1, mode)
+
+
+@case(lowers=2, upper=False)
+def option_reconfigured_without_upper(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mode = "default"
+    b.mount()
+    b.mode = MODE
+    # Before 6.5 a remount that does not say "ro" asks for "rw"
+    flags = {} if KERNEL >= (6, 5) else {"ro": True}
+    reconfigure(b.m, lower_changes=MODE, **flags)
+    same(exists(b.m + "/f"), False)
+    write(b.lowers[1] + "/f")
+    b.changed("")
+    same(exists(b.m + "/f"), True)
+    same(err_of(lambda: reconfigure(b.m, rw=True)), errno.EROFS)
+
+
+@case()
+def option_and_incgen_are_taken_both_or_not_at_all(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mount()
+    same(err_of(lambda: reconfigure(b.m, lower_changes="off", incgen=True)), errno.EINVAL)
+    same(exists(b.m + "/f"), False)
+    write(b.l + "/f")
+    b.changed("")
+    same(exists(b.m + "/f"), True)
+
+
+@case()
+def option_that_was_off_for_a_while_knows_who_uses_directories(b):
+    """Only what was in use before it was ever set may keep 256 lower stacks, and is not followed after that."""
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mount()
+    reconfigure(b.m, lower_changes="off")
+    os.mkdir(b.m + "/d")
+    os.chdir(b.m + "/d")
+    reconfigure(b.m, lower_changes=MODE)
+    for _ in range(300):
+        os.mkdir(b.l + "/d")
+        b.changed("")
+        os.stat(b.m + "/d")
+        os.rmdir(b.l + "/d")
+        b.changed("")
+        os.stat(b.m + "/d")
+    os.mkdir(b.l + "/d")
+    write(b.l + "/d/f")
+    b.changed("")
+    same(exists("f"), True)
+
+
+@case()
+def option_is_resolved_before_what_depends_on_nfs_export(b):
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    parameters = [f"/sys/module/overlay/parameters/{name}" for name in ("nfs_export", "metacopy")]
+    before = [read(p) for p in parameters]
+    try:
+        for p in parameters:
+            write(p, "Y")
+        b.mount()
+        # What is as the default is not shown
+        same([o for o in options_of(b.m) if o.startswith(("metacopy", "nfs_export"))], ["nfs_export=off"])
+    finally:
+        for p, value in zip(parameters, before):
+            write(p, value)
 
 
 @case()
