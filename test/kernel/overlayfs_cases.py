@@ -587,6 +587,22 @@ def chmod_and_chown_seen_by_others(b):
 
 
 @case()
+def chown_of_a_dir_lets_its_new_owner_in(b):
+    os.chmod(b.top, 0o755)
+    os.mkdir(b.l + "/d", 0o700)
+    write(b.l + "/d/f")
+    b.mount()
+    enter = lambda: exists(b.m + "/d/f")
+    same(as_nobody(enter), False)
+    os.chown(b.l + "/d", 65534, 65534)
+    b.changed("")
+    same(as_nobody(enter), True)
+    os.chown(b.l + "/d", 0, 0)
+    b.changed("")
+    same(as_nobody(enter), False)
+
+
+@case()
 def chmod_of_a_held_dir(b):
     os.mkdir(b.l + "/d")
     write(b.l + "/d/f", "1")
