@@ -587,12 +587,12 @@ def chmod_and_chown_seen_by_others(b):
 
 
 @case()
-def chown_of_a_dir_lets_its_new_owner_in(b):
-    os.chmod(b.top, 0o755)
+def chown_of_a_held_dir_lets_its_new_owner_in(b):
     os.mkdir(b.l + "/d", 0o700)
     write(b.l + "/d/f")
     b.mount()
-    enter = lambda: exists(b.m + "/d/f")
+    os.chdir(b.m + "/d")
+    enter = lambda: exists("f")
     same(as_nobody(enter), False)
     os.chown(b.l + "/d", 65534, 65534)
     b.changed("")
@@ -2192,6 +2192,25 @@ def idmapped_lower(b):
     os.chown(b.l + "/d", 9, 9)
     b.changed("")
     same(owner("/d"), 100009)
+
+
+@case()
+def lowers_on_two_filesystems(b):
+    other = b.top + "/other"
+    os.mkdir(other)
+    mount("other", other, "tmpfs")
+    b.mounts.append(other)
+    b.lowers = [b.l, other]
+    for i, low in enumerate(b.lowers):
+        os.makedirs(f"{low}/{i}/d")
+        write(f"{low}/{i}/d/f")
+    b.mount()
+    for i, low in enumerate(b.lowers):
+        settled(f"{b.m}/{i}/d/f")
+        os.rename(f"{low}/{i}", f"{low}/{i}.away")
+        b.changed("")
+        same(exists(f"{b.m}/{i}/d/f"), False)
+        same(exists(f"{b.m}/{i}.away/d/f"), True)
 
 
 @case()
