@@ -11,9 +11,10 @@ export type Target = (typeof targets)[number]
 
 /**
  * Variants of a build: `kernel-patches/configs/NAME.config` on top of the target's. With `modules`, overlayfs is one, at
- * `fs/overlayfs/overlay.ko` in the build.
+ * `fs/overlayfs/overlay.ko` in the build. With `up` the kernel is for one CPU, which benchmarks want: with more, user-mode
+ * Linux pays for barriers and per-CPU counters what no machine does.
  */
-export const debugVariants = ['lockdep', 'kasan', 'modules'] as const
+export const debugVariants = ['lockdep', 'kasan', 'modules', 'up'] as const
 export type DebugVariant = (typeof debugVariants)[number]
 
 /**

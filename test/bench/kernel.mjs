@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// npm run bench -- kernel [--version V] [--turns N] [--rounds N] [--no-write]: what following costs in the kernel.
-// Stock and patched are booted in turn; in a patched boot off, manual, notify and reval are interleaved.
+// npm run bench -- kernel [--version V] [--debug up] [--turns N] [--rounds N] [--no-write]: what following costs in the kernel.
+// Stock and patched are booted in turn; in a patched boot off, manual, notify and reval are interleaved. User-mode Linux is for
+// one CPU before 7.0; later it needs `--debug up` for that, see kernel-patches/configs/up.config.
 import { writeFileSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -18,6 +19,7 @@ const { values } = parseArgs({
   args: process.argv.slice(3),
   options: {
     version: { type: 'string' },
+    debug: { type: 'string' },
     turns: { type: 'string', default: '5' },
     rounds: { type: 'string', default: '15' },
     'no-write': { type: 'boolean' },
@@ -27,7 +29,7 @@ const version = values.version ?? (await versions()).at(-1)
 const turns = Number(values.turns)
 
 async function measure(kind) {
-  const build = await obtainBuild({ version, target: 'uml', series: 'all', stock: kind === 'stock' })
+  const build = await obtainBuild({ version, target: 'uml', series: 'all', stock: kind === 'stock', debug: values.debug })
   const stdout = new PassThrough()
   const chunks = []
   stdout.on('data', (chunk) => chunks.push(chunk))
@@ -64,9 +66,10 @@ const rows = names.map((name) => {
   for (const mode of ['manual', 'notify', 'reval']) cells.push(ratio(name, mode, 'off'))
   return `| ${name} | ${cells.join(' | ')} |`
 })
+const command = ['kernel', ...(values.version ? ['--version', version] : []), ...(values.debug ? ['--debug', values.debug] : [])]
 const page = `# What following costs in the kernel, Linux ${version}
 
-Written by \`npm run bench -- kernel\` on ${new Date().toISOString().slice(0, 10)}: user-mode Linux on ${cpus()[0].model}, ${cpus().length} cores, host Linux ${release()}. ${turns} boots of each kernel in turn, the least of ${values.rounds} rounds in each boot, medians of the ratios. System calls of user-mode Linux are slow, and its barriers cost what they do not cost on real hardware: the ratios are what counts.
+Written by \`npm run bench -- ${command.join(' ')}\` on ${new Date().toISOString().slice(0, 10)}: user-mode Linux on ${cpus()[0].model}, ${cpus().length} cores, host Linux ${release()}. ${turns} boots of each kernel in turn, the least of ${values.rounds} rounds in each boot, medians of the ratios. System calls of user-mode Linux are slow: the ratios are what counts.
 
 | operation | stock | off to stock | manual to off | notify to off | reval to off |
 | --- | --- | --- | --- | --- | --- |

@@ -10,6 +10,7 @@ Prints `ok NAME`, `not ok NAME: why` or `skip NAME: why`, then the numbers; exit
 import errno
 import fcntl
 import fnmatch
+import mmap
 import os
 import shutil
 import signal
@@ -2105,6 +2106,48 @@ def fuse_as_lower(b):
         os.waitpid(pid, 0)
 
 
+@case()
+def ancestors_that_could_not_be_looked_at(b):
+    """Whoever starts below a directory that a lower cannot answer for is right as soon as it can."""
+    from overlayfs_fuse import fuse_mount
+
+    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
+        raise Skip("no fuse in this kernel")
+    remote, fuse = b.top + "/remote", b.top + "/fuse"
+    for d in (remote, fuse, remote + "/a"):
+        os.mkdir(d)
+    os.makedirs(b.l + "/a/p/x")
+    write(b.l + "/a/p/x/f", "")
+    pid = fuse_mount(remote, fuse)
+    try:
+        b.mounts.append(fuse)
+        b.lowers = [fuse, *b.lowers]
+        b.mount()
+        write(b.m + "/a/p/x/up", "")
+        held = b.open(b.m + "/a/p")
+        below = lambda: err_of(lambda: os.stat("x/f", dir_fd=held))
+        same(below(), 0)
+        # Hides what is below it in the lower after that
+        os.rmdir(remote + "/a")
+        write(remote + "/a", "")
+        b.changed("")
+        write(remote + "/.broken", "")
+        same(err_of(os.stat, b.m + "/a"), errno.EIO)
+        below()
+        os.unlink(remote + "/.broken")
+        same(below(), errno.ENOENT)
+        same(ls(b.m + "/a/p/x"), ["up"])
+    finally:
+        # The server ends when nothing uses its mount any more
+        while b.fds:
+            os.close(b.fds.pop())
+        for m in (b.m, fuse):
+            if m in b.mounts:
+                umount(m)
+                b.mounts.remove(m)
+        os.waitpid(pid, 0)
+
+
 @case(lowers=2)
 def lower_stack_in_use_when_following_begins(b):
     """
@@ -2296,6 +2339,64 @@ def stacks_of_a_held_dir_do_not_pile_up(b):
         time.sleep(0.02)
     if before - free() > 4:
         raise AssertionError(f"{before - free()} removed lower directories are still in use")
+
+
+@case(lowers=2)
+def reader_with_a_buffer_that_is_not_there_keeps_nothing(b):
+    """Who reads a directory into a page that never comes must not be able to keep lower stacks of others in use."""
+    from overlayfs_fuse import fuse_mount
+
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
+        raise Skip("no fuse in this kernel")
+    remote, fuse = b.top + "/remote", b.top + "/fuse"
+    for d in (remote, fuse, b.l + "/real", b.lowers[1] + "/d", *(low + "/merged" for low in b.lowers)):
+        os.mkdir(d)
+    names = ("real", "merged")
+    for name in names:
+        write(f"{b.l}/{name}/f", "")
+        write(f"{remote}/silent.{name}", "x" * 4096)
+    server = fuse_mount(remote, fuse)
+    b.mounts.append(fuse)
+    b.mount()
+    children = []
+    try:
+        for name in names:
+            with open(f"{fuse}/silent.{name}", "rb") as f:
+                page = mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+            directory = b.open(f"{b.m}/{name}")
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    libc.getdents64(directory, (ctypes.c_char * 4096).from_buffer(page), 4096)
+                finally:
+                    os._exit(0)
+            children.append(pid)
+            for _ in range(1000):
+                if exists(f"{remote}/silent.{name}.asked"):
+                    break
+                time.sleep(0.01)
+            else:
+                raise AssertionError(f"the buffer for {name} was not asked for")
+        free = lambda: os.statvfs(b.top).f_ffree
+        before = free()
+        for cycle in range(1200):
+            for op in (os.mkdir, os.rmdir):
+                op(b.l + "/d")
+                b.changed("")
+                same(err_of(os.stat, b.m + "/d"), 0, f"cycle {cycle}")
+    finally:
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        for pid in children:
+            os.waitpid(pid, 0)
+    # The last ones are let go after a grace period
+    for _ in range(100):
+        if before - free() <= 4:
+            break
+        time.sleep(0.02)
+    same(before - free() <= 4, True, "let go")
 
 
 @case(lowers=2)
