@@ -159,12 +159,10 @@ function addBuildOptions(command: Command): Command {
     .option('--tree <dir>', 'build this source instead of a fetched one; it is copied, not changed')
     .addOption(new Option('--target <target>', 'what to build').choices(['uml']).default('uml'))
     .addOption(
-      new Option('--debug <variant>', 'a kernel that checks itself, has overlayfs as a module, or is for one CPU').choices([
-        'lockdep',
-        'kasan',
-        'modules',
-        'up',
-      ]),
+      new Option(
+        '--debug <variant>',
+        'a kernel that checks itself, has overlayfs as a module, or is for one CPU',
+      ).choices(['lockdep', 'kasan', 'modules', 'up']),
     )
     .addOption(seriesOption())
     .option('--patched', 'with the series (default)')

@@ -29,7 +29,13 @@ const version = values.version ?? (await versions()).at(-1)
 const turns = Number(values.turns)
 
 async function measure(kind) {
-  const build = await obtainBuild({ version, target: 'uml', series: 'all', stock: kind === 'stock', debug: values.debug })
+  const build = await obtainBuild({
+    version,
+    target: 'uml',
+    series: 'all',
+    stock: kind === 'stock',
+    debug: values.debug,
+  })
   const stdout = new PassThrough()
   const chunks = []
   stdout.on('data', (chunk) => chunks.push(chunk))
@@ -66,7 +72,11 @@ const rows = names.map((name) => {
   for (const mode of ['manual', 'notify', 'reval']) cells.push(ratio(name, mode, 'off'))
   return `| ${name} | ${cells.join(' | ')} |`
 })
-const command = ['kernel', ...(values.version ? ['--version', version] : []), ...(values.debug ? ['--debug', values.debug] : [])]
+const command = [
+  'kernel',
+  ...(values.version ? ['--version', version] : []),
+  ...(values.debug ? ['--debug', values.debug] : []),
+]
 const page = `# What following costs in the kernel, Linux ${version}
 
 Written by \`npm run bench -- ${command.join(' ')}\` on ${new Date().toISOString().slice(0, 10)}: user-mode Linux on ${cpus()[0].model}, ${cpus().length} cores, host Linux ${release()}. ${turns} boots of each kernel in turn, the least of ${values.rounds} rounds in each boot, medians of the ratios. System calls of user-mode Linux are slow: the ratios are what counts.
