@@ -95,7 +95,8 @@ test(`the same operations without the daemon leave differences, seed ${seed}`, a
       }
     }
     for (let next = betweenQuiet; !(await differ()); next += betweenQuiet) {
-      if (next > 500) expect.fail('no difference: the random test could not fail')
+      // The tree is small: with few names in it, hundreds of operations can leave none
+      if (next > 10_000) expect.fail('no difference: the random test could not fail')
       while (stage.done < next) await operate(stage)
     }
   } finally {
