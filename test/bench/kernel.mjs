@@ -79,7 +79,7 @@ const command = [
 ]
 const page = `# What following costs in the kernel, Linux ${version}
 
-Written by \`npm run bench -- ${command.join(' ')}\` on ${new Date().toISOString().slice(0, 10)}: user-mode Linux on ${cpus()[0].model}, ${cpus().length} cores, host Linux ${release()}. ${turns} boots of each kernel in turn, the least of ${values.rounds} rounds in each boot, medians of the ratios. System calls of user-mode Linux are slow: the ratios are what counts.
+Written by \`npm run bench -- ${command.join(' ')}\` on ${new Date().toISOString().slice(0, 10)}: user-mode Linux on ${cpus()[0].model}, ${cpus().length} cores, host Linux ${release()}. ${turns} boots of each kernel in turn, the least of ${values.rounds} rounds in each boot, medians of the ratios. System calls of user-mode Linux are slow, and one for several CPUs has barriers that cost what they do not on real hardware: the ratios are what counts.
 
 | operation | stock | off to stock | manual to off | notify to off | reval to off |
 | --- | --- | --- | --- | --- | --- |

@@ -7,6 +7,7 @@ MODE: stock (no option), manual (with the ioctl), notify or reval.
 Each case must hold when the changing call has returned: nothing here waits.
 Prints `ok NAME`, `not ok NAME: why` or `skip NAME: why`, then the numbers; exit 1 if a case failed.
 """
+import contextlib
 import errno
 import fcntl
 import fnmatch
@@ -2053,20 +2054,33 @@ def casefolded_tmpfs(b):
     (names_of_any_case if casefolded_files_work(b) else dirs_of_any_case)(b)
 
 
-@case()
-def fuse_as_lower(b):
-    """Changes behind the kernel's back: reval, which notify works like here, and manual."""
+@contextlib.contextmanager
+def fuse_of(b, remote, where):
+    """Has a server show `remote` at `where`. Gives a list for processes that wait until it is gone."""
     from overlayfs_fuse import fuse_mount
 
     if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
         raise Skip("no fuse in this kernel")
-    remote, low = b.top + "/remote", b.top + "/fuse"
-    for d in (remote, low, remote + "/d"):
-        os.mkdir(d)
-    write(remote + "/d/f", "1")
-    pid = fuse_mount(remote, low)
+    os.mkdir(remote)
+    os.mkdir(where)
+    children = []
+    server = fuse_mount(remote, where)
+    b.mounts.append(where)
     try:
-        b.mounts.append(low)
+        yield children
+    finally:
+        os.kill(server, signal.SIGKILL)
+        for pid in (server, *children):
+            os.waitpid(pid, 0)
+
+
+@case()
+def fuse_as_lower(b):
+    """Changes behind the kernel's back: reval, which notify works like here, and manual."""
+    remote, low = b.top + "/remote", b.top + "/fuse"
+    with fuse_of(b, remote, low):
+        os.mkdir(remote + "/d")
+        write(remote + "/d/f", "1")
         b.lowers, b.l = [low], remote
         b.mount()
         if MODE in ("notify", "reval"):
@@ -2095,32 +2109,16 @@ def fuse_as_lower(b):
         b.changed("d")
         same(exists(b.m + "/d/f"), False)
         same(read(b.m + "/d/up"), "u")
-    finally:
-        # The server ends when nothing uses its mount any more
-        while b.fds:
-            os.close(b.fds.pop())
-        for m in (b.m, low):
-            if m in b.mounts:
-                umount(m)
-                b.mounts.remove(m)
-        os.waitpid(pid, 0)
 
 
 @case()
 def ancestors_that_could_not_be_looked_at(b):
     """Whoever starts below a directory that a lower cannot answer for is right as soon as it can."""
-    from overlayfs_fuse import fuse_mount
-
-    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
-        raise Skip("no fuse in this kernel")
     remote, fuse = b.top + "/remote", b.top + "/fuse"
-    for d in (remote, fuse, remote + "/a"):
-        os.mkdir(d)
     os.makedirs(b.l + "/a/p/x")
     write(b.l + "/a/p/x/f", "")
-    pid = fuse_mount(remote, fuse)
-    try:
-        b.mounts.append(fuse)
+    with fuse_of(b, remote, fuse):
+        os.mkdir(remote + "/a")
         b.lowers = [fuse, *b.lowers]
         b.mount()
         write(b.m + "/a/p/x/up", "")
@@ -2137,15 +2135,6 @@ def ancestors_that_could_not_be_looked_at(b):
         os.unlink(remote + "/.broken")
         same(below(), errno.ENOENT)
         same(ls(b.m + "/a/p/x"), ["up"])
-    finally:
-        # The server ends when nothing uses its mount any more
-        while b.fds:
-            os.close(b.fds.pop())
-        for m in (b.m, fuse):
-            if m in b.mounts:
-                umount(m)
-                b.mounts.remove(m)
-        os.waitpid(pid, 0)
 
 
 @case(lowers=2)
@@ -2154,22 +2143,9 @@ def lower_stack_in_use_when_following_begins(b):
     Who looks up in a lower that does not answer uses lower stacks nobody knows of, if overlayfs did not follow then. What is
     replaced must not be freed, also while the switch has not come to the inode, because it waits for another one.
     """
-    from overlayfs_fuse import fuse_mount
-
     if MODE == "stock":
         raise Skip("is for patched kernels")
-    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
-        raise Skip("no fuse in this kernel")
     remote, fuse, low = b.top + "/remote", b.top + "/fuse", b.lowers[1]
-    for d in (remote, fuse, remote + "/d", remote + "/later", low + "/d"):
-        os.mkdir(d)
-    server = fuse_mount(remote, fuse)
-    b.mounts.append(fuse)
-    b.lowers = [fuse, low]
-    b.mode = "off"
-    b.mount()
-    b.mode = MODE
-    children = []
 
     def begin(func, *args):
         pid = os.fork()
@@ -2181,7 +2157,13 @@ def lower_stack_in_use_when_following_begins(b):
         children.append(pid)
         return pid
 
-    try:
+    with fuse_of(b, remote, fuse) as children:
+        for d in (remote + "/d", remote + "/later", low + "/d"):
+            os.mkdir(d)
+        b.lowers = [fuse, low]
+        b.mode = "off"
+        b.mount()
+        b.mode = MODE
         os.stat(b.m + "/d")
         # Is come to first: inodes are in the order in which they were used, the last one first
         os.stat(b.m + "/later")
@@ -2201,11 +2183,6 @@ def lower_stack_in_use_when_following_begins(b):
         for _ in range(50):
             same(free() - before, 0, "freed while in use")
             time.sleep(0.02)
-    finally:
-        os.kill(server, signal.SIGKILL)
-        os.waitpid(server, 0)
-        for pid in children:
-            os.waitpid(pid, 0)
 
 
 @case()
@@ -2344,25 +2321,16 @@ def stacks_of_a_held_dir_do_not_pile_up(b):
 @case(lowers=2)
 def reader_with_a_buffer_that_is_not_there_keeps_nothing(b):
     """Who reads a directory into a page that never comes must not be able to keep lower stacks of others in use."""
-    from overlayfs_fuse import fuse_mount
-
     if MODE == "stock":
         raise Skip("is for patched kernels")
-    if "fuse" not in filesystems() or not os.path.exists("/dev/fuse"):
-        raise Skip("no fuse in this kernel")
     remote, fuse = b.top + "/remote", b.top + "/fuse"
-    for d in (remote, fuse, b.l + "/real", b.lowers[1] + "/d", *(low + "/merged" for low in b.lowers)):
+    for d in (b.l + "/real", b.lowers[1] + "/d", *(low + "/merged" for low in b.lowers)):
         os.mkdir(d)
-    names = ("real", "merged")
-    for name in names:
-        write(f"{b.l}/{name}/f", "")
-        write(f"{remote}/silent.{name}", "x" * 4096)
-    server = fuse_mount(remote, fuse)
-    b.mounts.append(fuse)
     b.mount()
-    children = []
-    try:
-        for name in names:
+    with fuse_of(b, remote, fuse) as children:
+        for name in ("real", "merged"):
+            write(f"{b.l}/{name}/f", "")
+            write(f"{remote}/silent.{name}", "x" * 4096)
             with open(f"{fuse}/silent.{name}", "rb") as f:
                 page = mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
             directory = b.open(f"{b.m}/{name}")
@@ -2373,6 +2341,7 @@ def reader_with_a_buffer_that_is_not_there_keeps_nothing(b):
                 finally:
                     os._exit(0)
             children.append(pid)
+            page.close()
             for _ in range(1000):
                 if exists(f"{remote}/silent.{name}.asked"):
                     break
@@ -2386,11 +2355,6 @@ def reader_with_a_buffer_that_is_not_there_keeps_nothing(b):
                 op(b.l + "/d")
                 b.changed("")
                 same(err_of(os.stat, b.m + "/d"), 0, f"cycle {cycle}")
-    finally:
-        os.kill(server, signal.SIGKILL)
-        os.waitpid(server, 0)
-        for pid in children:
-            os.waitpid(pid, 0)
     # The last ones are let go after a grace period
     for _ in range(100):
         if before - free() <= 4:
