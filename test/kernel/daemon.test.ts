@@ -6,7 +6,7 @@
  * the changing call has returned.
  */
 import { describe, expect, it } from 'vitest'
-import { versionsWith } from './guest.js'
+import { quick, versionsWith } from './guest.js'
 import { run } from './overlayfs.js'
 
 /** One row of each kind, since a row takes seconds here; LOWERWATCH_CASE=. runs them all. */
@@ -38,7 +38,7 @@ describe.each(await versionsWith('overlayfs'))('the daemon on %s', (version) => 
       version,
       'patched',
       [...outside, 'unshare', '--mount', '--propagation', 'private', ...vitest, ...given],
-      [],
+      quick,
       {
         LOWERWATCH_LOWER_CHANGES: mode,
         LOWERWATCH_PRIVATE_MOUNTS: '1',

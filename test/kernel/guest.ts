@@ -17,6 +17,13 @@ import { loadFolders, type SeriesName, versions } from '../../src/kernel/series.
 /** Set by `scripts/test-kernel --debug VARIANT`. */
 export const debug = (process.env.LOWERWATCH_KERNEL_DEBUG || undefined) as DebugVariant | undefined
 
+/**
+ * Words for the kernel command line where what counts is what a kernel does and not when: each mount and unmount waits for
+ * grace periods of RCU, which took half of the time of the rows on two processors. Races, and kernels that check themselves,
+ * have them as they are by default.
+ */
+export const quick = debug === undefined ? ['rcupdate.rcu_expedited=1'] : []
+
 /** Versions that have a series, of those that `scripts/test-kernel --version` asks for. */
 export async function versionsWith(series: SeriesName): Promise<string[]> {
   const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((version) => version !== '')

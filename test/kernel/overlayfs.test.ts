@@ -7,7 +7,16 @@
 import { copyFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { compile, debug, type GuestRun, guest, kernelFor, sharedDirectory, versionsWith } from './guest.js'
+import {
+  compile,
+  debug,
+  type GuestRun,
+  guest,
+  kernelFor,
+  quick,
+  sharedDirectory,
+  versionsWith,
+} from './guest.js'
 import { modes, moduleOf, python, run } from './overlayfs.js'
 import { caseNames, type Row, rightOnStock, rowsOf } from './rows.js'
 
@@ -18,9 +27,9 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
   const patched = new Map<string, GuestRun>()
 
   beforeAll(async () => {
-    stock = rowsOf(await run(version, 'stock', python('overlayfs_cases.py', 'stock')))
+    stock = rowsOf(await run(version, 'stock', python('overlayfs_cases.py', 'stock'), quick))
     for (const mode of modes)
-      patched.set(mode, await run(version, 'patched', python('overlayfs_cases.py', mode)))
+      patched.set(mode, await run(version, 'patched', python('overlayfs_cases.py', mode), quick))
   })
 
   describe.each(modes)('lower_changes=%s', (mode) => {

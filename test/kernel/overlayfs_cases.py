@@ -1482,9 +1482,10 @@ def everything(top):
     for directory, dirs, files in os.walk(top):
         for n in dirs + files:
             path = f"{directory}/{n}"
-            if not exists(path):
+            try:
+                st = os.lstat(path)
+            except FileNotFoundError:
                 continue
-            st = os.lstat(path)
             what = (stat.S_IFMT(st.st_mode), stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid)
             if stat.S_ISREG(st.st_mode):
                 what += (read(path),)

@@ -129,9 +129,17 @@ def write(path, text=""):
         f.write(text if isinstance(text, bytes) else text.encode())
 
 
+def read_bytes(path):
+    """In four system calls: open() of Python makes seven, and they are what counts under user-mode Linux."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"".join(iter(lambda: os.read(fd, 1 << 20), b""))
+    finally:
+        os.close(fd)
+
+
 def read(path):
-    with open(path, "rb") as f:
-        return f.read().decode()
+    return read_bytes(path).decode()
 
 
 def replace(path, text):

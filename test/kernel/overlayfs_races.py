@@ -17,6 +17,9 @@ import time
 from overlayfs_lib import *
 from overlayfs_random import Run, snapshot
 
+# Seconds after the end in which a process must come back: the last operation of some is to walk through all of the overlay
+LATE = 60
+
 LOWER = ["create", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "rename", "exchange", "chmod",
          "symlink", "link", "whiteout", "opaque", "not_opaque", "xattr"]
 OVER = ["create", "append", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "exchange", "chmod",
@@ -43,31 +46,47 @@ def child(run, seed, names, roots, until):
     run.rnd = random.Random(seed)
     counts = 0
     while time.monotonic() < until:
-        for _ in range(50):
-            try:
-                getattr(run, "op_" + run.rnd.choice(names))(run.rnd.choice(roots))
-            except (OSError, RecursionError):
-                pass
-            counts += 1
-            run.log.clear()
-        if run.b.mode == "manual" and roots != [run.b.m]:
+        try:
+            getattr(run, "op_" + run.rnd.choice(names))(run.rnd.choice(roots))
+        except (OSError, RecursionError):
+            pass
+        counts += 1
+        run.log.clear()
+        if counts % 50 == 0 and run.b.mode == "manual" and roots != [run.b.m]:
             invalidate(run.b.m, OVL_INVALIDATE_SUBTREE)
     return counts
 
 
-def where(pid):
-    """Where a process that hangs is: in the kernel, and, if it takes signals there, in the program."""
-    for name in ("status", "syscall", "stack"):
-        try:
-            with open(f"/proc/{pid}/{name}") as f:
-                lines = f.readlines()
-        except OSError as e:
-            lines = [f"{name}: {e.strerror}\n"]
-        print("".join(lines[2:3] if name == "status" else lines), end="", flush=True)
-    os.kill(pid, signal.SIGUSR1)
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        time.sleep(0.05)
+def times(pid):
+    """Time in the program, time in the kernel, and times it was given a processor: what grows tells waiting from turning."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            stat = f.read().rsplit(")", 1)[1].split()
+        with open(f"/proc/{pid}/status") as f:
+            switches = [line.split()[1] for line in f if "ctxt_switches" in line]
+        return f"state {stat[0]}, user {stat[11]}, system {stat[12]}, processor {stat[36]}, switches {'+'.join(switches)}"
+    except OSError as e:
+        return e.strerror
+
+
+def where(pids):
+    """Where processes that hang are: in the kernel, and, if they take signals there, in the program."""
+    for turn in range(3):
+        for pid in pids:
+            print(f"{pid}: {times(pid)}", flush=True)
+        time.sleep(1)
+    for pid in pids:
+        for name in ("syscall", "stack"):
+            try:
+                with open(f"/proc/{pid}/{name}") as f:
+                    print(f"{pid} {name}: {f.read().strip()}", flush=True)
+            except OSError as e:
+                print(f"{pid} {name}: {e.strerror}", flush=True)
+    for pid in pids:
+        os.kill(pid, signal.SIGUSR1)
+    time.sleep(2)
+    for pid in pids:
+        print(f"{pid}: {times(pid)}", flush=True)
 
 
 def switcher(run, until):
@@ -107,16 +126,17 @@ def main():
         reconfigure(run.b.m, lower_changes="notify")
     bad = 0
     for pid in pids:
-        deadline = time.monotonic() + 60
         while True:
             got, status = os.waitpid(pid, os.WNOHANG)
             if got:
                 bad += status != 0
                 break
-            if time.monotonic() > deadline:
-                print(f"process {pid} hangs")
-                where(pid)
-                os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > until + LATE:
+                left = pids[pids.index(pid):]
+                print(f"process {pid} hangs, of {pids}")
+                where(left)
+                for p in left:
+                    os.kill(p, signal.SIGKILL)
                 return 1
             time.sleep(0.05)
     if run.b.mode == "manual":

@@ -31,8 +31,7 @@ def entry(path, depth):
     kind = stat.S_IFMT(st.st_mode)
     out = [kind, stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid]
     if stat.S_ISREG(kind):
-        with open(path, "rb") as f:
-            out += [st.st_size, f.read()]
+        out += [st.st_size, read_bytes(path)]
     elif stat.S_ISLNK(kind):
         out += [os.readlink(path)]
     if not stat.S_ISLNK(kind):

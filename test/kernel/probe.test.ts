@@ -4,6 +4,7 @@
 import { describe, expect, it } from 'vitest'
 import { versions } from '../../src/kernel/series.js'
 import type { ProbeReport } from '../../src/probe/run.js'
+import { quick } from './guest.js'
 import { run } from './overlayfs.js'
 
 const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((version) => version !== '')
@@ -16,7 +17,7 @@ describe.each((await versions()).filter((v) => asked.length === 0 || asked.inclu
         version,
         kind,
         [process.execPath, 'dist/cli/main.js', 'probe', '--json'],
-        ['psi=1'],
+        ['psi=1', ...quick],
       )
       expect(done.stderr).toBe('')
       const report = JSON.parse(done.stdout) as ProbeReport

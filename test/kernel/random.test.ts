@@ -5,7 +5,7 @@
  * LOWERWATCH_KERNEL_OPS and LOWERWATCH_RANDOM_SEED say how many, and which.
  */
 import { describe, expect, it } from 'vitest'
-import { versionsWith } from './guest.js'
+import { quick, versionsWith } from './guest.js'
 import { modes, python, run } from './overlayfs.js'
 
 const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_500)
@@ -21,6 +21,7 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
         version,
         'patched',
         python('overlayfs_random.py', mode, seed, operations, options),
+        quick,
       )
       expect(done.stdout + done.stderr).toContain('no difference')
       expect(done).toMatchObject({ status: 0, splats: [] })
