@@ -11,6 +11,7 @@ import { configText, type DebugVariant, notCompiled, type Target } from './confi
 import { judge } from './inspect.js'
 import { withLock } from './lock.js'
 import { Progress, type ProgressOutput } from './progress.js'
+import { markUsed, prune } from './prune.js'
 import { loadTestOnly, type Patch } from './series.js'
 import { output } from './tools.js'
 import { openTree, type Tree } from './tree.js'
@@ -103,11 +104,11 @@ interface Job {
 
 /** From whatever is there of an entry to a finished build. An interrupted make goes on where it was. */
 async function finish(job: Job, prepare: (directory: string) => Promise<void>): Promise<Build> {
-  const done = await readRecord<BuildRecord>(job.entry)
+  const done = await known(job.entry)
   if (done) return result(job, done, false)
   const waiting = () => void job.progress.write(`another process builds ${job.kind}, waiting\n`)
-  return withLock(`${job.entry}.lock`, waiting, async () => {
-    const meanwhile = await readRecord<BuildRecord>(job.entry)
+  const build = await withLock(`${job.entry}.lock`, waiting, async () => {
+    const meanwhile = await known(job.entry)
     if (meanwhile) return result(job, meanwhile, false)
     const ready = await readRecord<object>(`${job.entry}.prepared`)
     if (!ready) {
@@ -123,6 +124,14 @@ async function finish(job: Job, prepare: (directory: string) => Promise<void>): 
     await writeRecord(job.entry, record)
     return result(job, record, true)
   })
+  if (build.fresh)
+    for (const name of await prune(`${job.root}/build`, job.kind))
+      job.progress.write(`${name}: not used for a day, removed from the cache\n`)
+  return build
+}
+
+async function known(entry: string): Promise<BuildRecord | null> {
+  return (await markUsed(entry)) ? readRecord<BuildRecord>(entry) : null
 }
 
 function result(job: Job, record: BuildRecord, fresh: boolean): Build {

@@ -9,7 +9,8 @@ import { isCode } from './workspace.js'
  *
  * - `apt/`: the private state of apt
  * - `src/<package version>/`: an unpacked source, with `src/<package version>.json` beside it once it is complete
- * - `build/<version>-<stock|patched>-<key>/`: a built tree, with a `.json` beside it once it is complete
+ * - `build/<version>-<stock|patched>-<key>/`: a built tree, with a `.json` beside it once it is complete, whose time is that
+ *   of the last use: see prune.ts
  * - `boot/`: the first process of booted kernels, one file for each boot in progress
  */
 export function cacheRoot(env: NodeJS.ProcessEnv = process.env): string {

@@ -1,49 +1,31 @@
 // SPDX-License-Identifier: MIT
 
-import { open, readFile, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import { isCode } from './workspace.js'
+import { fromText } from '../bytes.js'
+import { native } from '../native.js'
 
 /**
- * Runs `work` while no other process works on the same entry. The lock is a file with the owner's process id; one whose
- * owner is gone is taken over.
+ * Runs `work` while no other process works on the same thing. The lock is flock(2) on a file, which the kernel lets go of
+ * when the process ends, however it ends.
  *
  * @param waiting is called once when somebody else has it
+ * @throws SysError when the file cannot be made, or is a link
  */
 export async function withLock<T>(path: string, waiting: () => void, work: () => Promise<T>): Promise<T> {
-  let told = false
-  for (;;) {
+  const lane = new native.Lane('lock', { bulk: true })
+  try {
+    let lock = await native.lockFile(lane, fromText(path))
+    if (lock === null) waiting()
+    // Another process' work of minutes. flock(2) without LOCK_NB could not be told to stop.
+    for (; lock === null; lock = await native.lockFile(lane, fromText(path))) await delay(500)
     try {
-      const file = await open(path, 'wx')
-      await file.writeFile(String(process.pid))
-      await file.close()
-      break
-    } catch (error) {
-      if (!isCode(error, 'EEXIST')) throw error
-      if (await abandoned(path)) {
-        await rm(path, { force: true })
-        continue
-      }
-      if (!told) waiting()
-      told = true
-      // Another process' work of minutes; there is nothing to be told by.
-      await delay(500)
+      return await work()
+    } finally {
+      await rm(path, { force: true })
+      lock.close()
     }
-  }
-  try {
-    return await work()
   } finally {
-    await rm(path, { force: true })
-  }
-}
-
-async function abandoned(path: string): Promise<boolean> {
-  try {
-    const pid = Number(await readFile(path, 'utf8'))
-    if (!Number.isInteger(pid) || pid <= 0) return false
-    process.kill(pid, 0)
-    return false
-  } catch (error) {
-    return isCode(error, 'ESRCH')
+    lane.close()
   }
 }

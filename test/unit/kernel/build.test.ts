@@ -2,9 +2,9 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type Build, buildKernel } from '../../../src/kernel/build.js'
@@ -93,6 +93,21 @@ describe('buildKernel', () => {
     const a = await build([patch('0001-a.patch', five)])
     const b = await build([patch('0001-a.patch', five.replace('+five', '+FIVE'))])
     expect(b.directory).not.toBe(a.directory)
+  })
+
+  it('removes builds of the kind that were not used for a day when it makes another, but for three', async () => {
+    const builds = []
+    for (const identity of ['one', 'two', 'three', 'four']) builds.push(await build([], identity))
+    const days = new Date(Date.now() - 48 * 3600_000)
+    for (const file of await readdir(`${cache}/build`)) await utimes(`${cache}/build/${file}`, days, days)
+    for (const identity of ['three', 'four'])
+      expect(await build([], identity)).toMatchObject({ fresh: false })
+    expect((await readdir(`${cache}/build`)).filter((name) => /stock-\w+$/.test(name)).length).toBe(4)
+    const last = await build([], 'five')
+    const left = [...builds.slice(2), last].map(({ directory }) => basename(directory)).sort()
+    const names = (await readdir(`${cache}/build`)).map((name) => name.replace(/(-\w{12})\..*/, '$1'))
+    // The directory, and what is beside it
+    expect([...new Set(names.filter((name) => /stock-\w+$/.test(name)))].sort()).toEqual(left)
   })
 
   it('names the first error of make, and tries again the next time', async () => {

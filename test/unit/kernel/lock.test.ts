@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-import { spawnSync } from 'node:child_process'
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { access, mkdtemp, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -45,17 +46,25 @@ describe('withLock', () => {
     await expect(access(path)).rejects.toMatchObject({ code: 'ENOENT' })
   })
 
-  it('takes over from a process that is gone', async () => {
+  it('takes over from a process that was killed', async () => {
     const path = join(directory, 'abandoned')
-    const gone = spawnSync('true').pid
-    await writeFile(path, String(gone))
-    expect(
-      await withLock(
-        path,
-        () => expect.unreachable(),
-        async () => 'in',
-      ),
-    ).toBe('in')
+    const holder = spawn('flock', ['--no-fork', path, 'sh', '-c', 'echo; exec sleep 1000'])
+    await once(holder.stdout, 'data')
+    const entered = withLock(
+      path,
+      () => holder.kill('SIGKILL'),
+      async () => holder.signalCode ?? (await once(holder, 'exit'))[1],
+    )
+    expect(await entered).toBe('SIGKILL')
+    await expect(access(path)).rejects.toMatchObject({ code: 'ENOENT' })
+  })
+
+  it('does not follow a link', async () => {
+    const path = join(directory, 'link')
+    await symlink(join(directory, 'elsewhere'), path)
+    const work = () => expect.unreachable()
+    await expect(withLock(path, () => {}, work)).rejects.toMatchObject({ code: 'ELOOP' })
+    await expect(access(join(directory, 'elsewhere'))).rejects.toMatchObject({ code: 'ENOENT' })
   })
 
   it('is free again after a failure', async () => {
