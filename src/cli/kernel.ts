@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { DebugVariant, Target } from '../kernel/configs.js'
 import type { InstallOptions } from '../kernel/module/install.js'
 import type { SeriesChoice } from '../kernel/select.js'
+import { leaveOutputErrors } from './output.js'
 
 interface TreeOptions {
   tree?: string
@@ -105,12 +106,13 @@ export function registerKernel(program: Command): void {
   addBuildOptions(
     kernel.command('boot').description('run one command in a kernel, on the root of this machine'),
   )
-    .option('--memory <size>', 'memory of the machine', '2G')
+    .option('--memory <size>', 'memory of the machine', memorySize, '2G')
     .option('--append <word>', 'more for the kernel command line (repeatable)', collect, [])
     .argument('<command...>', 'command and its arguments, after --')
-    .action(async (command: string[], options: BootOptions) =>
-      (await import('../kernel/commands.js')).bootCommand(command, options),
-    )
+    .action(async (command: string[], options: BootOptions) => {
+      leaveOutputErrors()
+      await (await import('../kernel/commands.js')).bootCommand(command, options)
+    })
 
   const module = kernel
     .command('module')
@@ -193,6 +195,12 @@ function kernelVersion(text: string): string {
 
 function pointRelease(text: string): string {
   if (!/^\d+\.\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('a version is like 7.2 or 7.2.14')
+  return text
+}
+
+/** As UML takes it. */
+function memorySize(text: string): string {
+  if (!/^[1-9]\d*[KkMmGg]?$/.test(text)) throw new InvalidArgumentError('a size is like 512M or 2G')
   return text
 }
 

@@ -33,10 +33,22 @@ function stackOf(error: unknown): string {
   return error.cause === undefined ? `${error.stack}` : `${error.stack}\ncaused by: ${stackOf(error.cause)}`
 }
 
-/** A reader that went away (`lowerwatch watch | head`) is no error of ours. */
+/**
+ * A reader that went away (`lowerwatch watch | head`) is no error of ours: the exit status is what it would have been so far.
+ * Everything else that standard output cannot take is an error.
+ */
 export function exitQuietlyOnClosedOutput(): void {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0)
-    throw error
-  })
+  process.stdout.on('error', exitFor)
+}
+
+/** For a command that has something to end first: it sees the errors of both outputs when it writes. */
+export function leaveOutputErrors(): void {
+  process.stdout.off('error', exitFor)
+  // Without a listener the process would end with a stack trace.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+}
+
+function exitFor(error: NodeJS.ErrnoException): never {
+  if (error.code === 'EPIPE') process.exit()
+  process.exit(printError(new Error(`cannot write to standard output: ${error.message}`, { cause: error })))
 }

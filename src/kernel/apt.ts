@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-import { readdir, readFile, writeFile } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { readdir, writeFile } from 'node:fs/promises'
 import { LowerwatchError } from '../errors.js'
 import { ensureDirectory } from './cache.js'
 import { withLock } from './lock.js'
+import { secureCache } from './module/secure.js'
 import { output, requireTools } from './tools.js'
 import { isCode } from './workspace.js'
 
@@ -24,9 +26,10 @@ export class Archive {
    * Reads the package lists, as far as they are not the mirror's newest already.
    *
    * @param note is called with one line for each step
-   * @throws LowerwatchError MISSING_TOOL, KERNEL (no mirror configured, no network)
+   * @throws LowerwatchError MISSING_TOOL, KERNEL (no mirror configured, no network), NOT_PERMITTED ({@link secureCache})
    */
   static async open(root: string, note: (line: string) => void): Promise<Archive> {
+    await secureCache(root)
     await requireTools('apt-get', 'apt-cache', 'dpkg-deb')
     const options = await prepareApt(root)
     note(`reading package lists of ${suites.join(', ')}`)
@@ -55,11 +58,10 @@ export class Archive {
   /**
    * Downloads a package.
    *
-   * @param version of the package; without it the one that apt prefers
    * @returns the path of the .deb
    */
-  async download(name: string, version: string | null, directory: string): Promise<string> {
-    const wanted = version === null ? name : `${name}=${version}`
+  async download(name: string, version: string, directory: string): Promise<string> {
+    const wanted = `${name}=${version}`
     await output('apt-get', [...this.options, 'download', wanted], { cwd: directory })
     const file = (await readdir(directory)).find((n) => n.startsWith(`${name}_`) && n.endsWith('.deb'))
     if (!file) throw new LowerwatchError('KERNEL', `apt downloaded no ${wanted}`)
@@ -90,14 +92,9 @@ async function prepareApt(root: string): Promise<string[]> {
   const home = `${root}/apt`
   for (const folder of ['state/lists/partial', 'cache/archives/partial'])
     await ensureDirectory(`${home}/${folder}`)
-  const { uri, signedBy } = await machineMirror()
-  const keyring = signedBy ? ` [signed-by=${signedBy}]` : ''
-  await writeFile(
-    `${home}/sources.list`,
-    suites.map((suite) => `deb${keyring} ${uri} ${suite} main\n`).join(''),
-  )
+  await writeFile(`${home}/machine.sources`, await sourcesFor())
   return [
-    ['Dir::Etc::sourcelist', `${home}/sources.list`],
+    ['Dir::Etc::sourcelist', `${home}/machine.sources`],
     ['Dir::Etc::sourceparts', '/dev/null'],
     ['Dir::State', `${home}/state`],
     ['Dir::State::status', '/dev/null'],
@@ -107,34 +104,49 @@ async function prepareApt(root: string): Promise<string[]> {
   ].flatMap(([key, value]) => ['-o', `${key}=${value}`])
 }
 
-/** The first Debian archive in the machine's own apt configuration (sources.list(5), both formats). */
-async function machineMirror(): Promise<{ uri: string; signedBy: string }> {
-  const files = ['/etc/apt/sources.list']
-  for (const name of await namesIn('/etc/apt/sources.list.d')) files.push(`/etc/apt/sources.list.d/${name}`)
+/**
+ * The newer suites of the first Debian archive in the machine's own apt configuration (sources.list(5), both formats); in
+ * that of deb822, where a key can be a part of it. Exported for its test.
+ */
+export async function sourcesFor(etc = '/etc/apt'): Promise<string> {
+  const files = [`${etc}/sources.list`]
+  for (const name of await namesIn(`${etc}/sources.list.d`)) files.push(`${etc}/sources.list.d/${name}`)
   for (const file of files) {
     if (!/\.(list|sources)$/.test(file)) continue
-    const mirror = parseSources(await textOf(file))
-    if (mirror) return mirror
+    const mirror = parseSources(textOf(file))
+    if (!mirror) continue
+    const key = mirror.signedBy === '' ? '' : `Signed-By: ${mirror.signedBy}\n`
+    return `Types: deb\nURIs: ${mirror.uri}\nSuites: ${suites.join(' ')}\nComponents: main\n${key}`
   }
   throw new LowerwatchError('KERNEL', 'apt on this machine has no Debian archive', {
     hint: 'give an unpacked source with --tree',
   })
 }
 
-/** The first archive that holds a Debian release, not its security updates. Exported for its test. */
+/**
+ * The first archive that holds a Debian release, not its security updates. `signedBy` is as it is there: files, or a key on
+ * lines of its own. Exported for its test.
+ */
 export function parseSources(text: string): { uri: string; signedBy: string } | null {
-  for (const line of text.split('\n')) {
-    const match = /^deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)\s/.exec(line)
-    if (match && /\/debian\/?$/.test(match[2]!))
-      return { uri: match[2]!, signedBy: /signed-by=(\S+)/.exec(match[1] ?? '')?.[1] ?? '' }
-  }
-  for (const stanza of text.split(/\n\s*\n/)) {
-    const field = (key: string) => new RegExp(`^${key}:\\s*(\\S+)`, 'mi').exec(stanza)?.[1]
-    const uri = field('URIs')
-    if (field('Types')?.startsWith('deb') && uri && /\/debian\/?$/.test(uri) && field('Enabled') !== 'no')
-      return { uri, signedBy: field('Signed-By') ?? '' }
+  for (const [, options, uri] of text.matchAll(/^deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+\S+\s/gm))
+    if (isDebian(uri!)) return { uri: uri!, signedBy: /signed-by=(\S+)/.exec(options ?? '')?.[1] ?? '' }
+  for (const stanza of text.replace(/^#.*\n/gm, '').split(/\n\s*\n/)) {
+    // Lines that begin with a space go on with the field.
+    const field = (key: string) =>
+      new RegExp(`^${key}:[ \\t]*(.*(?:\\n[ \\t].*)*)`, 'mi').exec(stanza)?.[1]?.trimEnd() ?? ''
+    const words = (key: string) => field(key).trim().split(/\s+/)
+    const [uri] = words('URIs')
+    if (uri && isDebian(uri) && words('Types').includes('deb') && field('Enabled') !== 'no')
+      return { uri, signedBy: field('Signed-By') }
   }
   return null
+}
+
+/** A list of mirrors (apt-transport-mirror(1)) holds what the first of them does. */
+function isDebian(uri: string): boolean {
+  const list = /^mirror\+file:(?:\/\/)?(\/.*)/.exec(uri)?.[1]
+  const mirror = list === undefined ? uri : /^[^#\s]\S*/m.exec(textOf(list))?.[0]
+  return mirror !== undefined && /\/debian\/?$/.test(mirror)
 }
 
 /**
@@ -177,9 +189,9 @@ async function namesIn(folder: string): Promise<string[]> {
   }
 }
 
-async function textOf(file: string): Promise<string> {
+function textOf(file: string): string {
   try {
-    return await readFile(file, 'utf8')
+    return readFileSync(file, 'utf8')
   } catch (error) {
     if (isCode(error, 'ENOENT')) return ''
     throw error

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { rm, statfs, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, realpath, rm, statfs, writeFile } from 'node:fs/promises'
+import { isAbsolute } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
+import { fromText } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import type { Build } from './build.js'
 import { cacheRoot, ensureDirectory } from './cache.js'
-import { initScript, parseResult } from './init-script.js'
+import { type GuestResult, initScript, isCovered, parseResult, untilMark } from './init-script.js'
+import { withLock } from './lock.js'
 import { compareVersions } from './series.js'
 import { requireRoot, requireTools } from './tools.js'
 
@@ -15,6 +19,7 @@ import { requireRoot, requireTools } from './tools.js'
 export interface BootRequest {
   build: Build
   argv: string[]
+  /** Where the command runs: not where the guest has a file system of its own, but for directories in /tmp and /run. */
   cwd?: string
   /** Added to the few variables that a command gets from here. */
   env?: Record<string, string>
@@ -42,37 +47,105 @@ const passedOn = /^(PATH|HOME|USER|LANG|LC_\w+|CI|NODE_\w+|LOWERWATCH_\w+)$/
 
 /**
  * Boots a user-mode kernel on the root of this machine (hostfs, writable: the command is root and changes real files),
- * runs the command in it and ends it.
+ * runs the command in it and ends it, with every process that the command has left behind.
  *
  * The kernel has a session of its own and no terminal, so that none can be left broken.
  *
+ * @throws LowerwatchError of {@link requireBootable}
  * @throws LowerwatchError KERNEL when the kernel ended without the command's exit status (a panic: its last messages are
- *   in the error), or was ended through the signal
+ *   in the error), or was ended through the signal, or the command's directory was gone
+ * @throws the error of an output that could not be written
  */
 export async function boot(request: BootRequest, root = cacheRoot()): Promise<BootResult> {
-  requireRoot('booting a kernel on this root')
-  await requireTools('halt', 'setpriv')
-  const init = `${await ensureDirectory(`${root}/boot`)}/init-${process.pid}-${Math.random().toString(36).slice(2)}`
-  const argv = request.argv
-  const env = { ...inherited(), ...request.env }
-  const cwd = request.cwd ?? process.cwd()
-  await writeFile(init, initScript({ argv, cwd, env, keep: [cwd, root] }), { mode: 0o700 })
-  try {
-    request.signal?.throwIfAborted()
-    // The kernel has a session of its own: without this it would outlive a caller that is killed.
-    const deathSignal = ['--pdeathsig', 'KILL', '--', request.build.kernel]
-    const child = spawn('setpriv', [...deathSignal, ...kernelArguments(request, init)], {
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
-      detached: true,
-      env: { ...process.env, ...hostWorkarounds(request.build.version), TMPDIR: await memoryDirectory() },
+  const cwd = await requireBootable(request.cwd, root)
+  const boots = await ensureDirectory(`${root}/boot`)
+  await sweep(boots)
+  const own = `${boots}/${process.pid}-${randomBytes(6).toString('hex')}`
+  return withLock(
+    `${own}.lock`,
+    () => {},
+    async () => {
+      try {
+        await mkdir(own)
+        return await run(request, { own, root, cwd })
+      } finally {
+        await rm(own, { recursive: true, force: true })
+      }
+    },
+  )
+}
+
+/**
+ * What can be said before a kernel is built.
+ *
+ * @returns the command's directory, without links
+ * @throws LowerwatchError USAGE when the guest does not have this directory, or the kernel would start another program than
+ *   what is below `root`
+ */
+export async function requireBootable(cwd = process.cwd(), root = cacheRoot()): Promise<string> {
+  const hint = 'set XDG_CACHE_HOME to another place'
+  if (!isAbsolute(root))
+    throw new LowerwatchError('USAGE', `the cache ${root} is not an absolute path`, { hint })
+  // The command line of a kernel is split there. For its isspace() the byte 0xa0 is white space too, and in UTF-8 that is
+  // a part of à.
+  if (/[\s"]/.test(fromText(root)))
+    throw new LowerwatchError(
+      'USAGE',
+      `the kernel's command line cannot have the path of the cache ${root}`,
+      { hint },
+    )
+  const real = await realpath(cwd)
+  if (isCovered(real))
+    throw new LowerwatchError('USAGE', `a booted kernel has a file system of its own on ${real}`, {
+      hint: 'run this in another directory',
     })
-    return await follow(child, request)
-  } finally {
-    await rm(init, { force: true })
+  requireRoot('booting a kernel on this root')
+  await requireTools('setpriv')
+  return real
+}
+
+/** Removes what boots have left whose process was killed: nobody has their lock. */
+export async function sweep(boots: string): Promise<void> {
+  const inUse = new Error('in use')
+  const skip = () => {
+    throw inUse
+  }
+  for (const name of new Set((await readdir(boots)).map((file) => file.replace(/\.lock$/, '')))) {
+    const remove = () => rm(`${boots}/${name}`, { recursive: true, force: true })
+    try {
+      await withLock(`${boots}/${name}.lock`, skip, remove)
+    } catch (error) {
+      if (error !== inUse) throw error
+    }
   }
 }
 
-function kernelArguments(request: BootRequest, init: string): string[] {
+/** `own` is a directory that only this boot uses. */
+async function run(
+  request: BootRequest,
+  { own, root, cwd }: { own: string; root: string; cwd: string },
+): Promise<BootResult> {
+  const { argv, build } = request
+  const env = { ...inherited(), ...request.env }
+  // It begins with what is rare in an output: a part of one that looks like its beginning is held back.
+  const mark = `\x04${randomBytes(16).toString('hex')}`
+  await writeFile(`${own}/init`, initScript({ argv, cwd, env, keep: [cwd, root], mark }), { mode: 0o700 })
+  const memory = await memoryDirectory()
+  request.signal?.throwIfAborted()
+  // The kernel has a session of its own: without this it would outlive a caller that is killed.
+  const deathSignal = ['--pdeathsig', 'KILL', '--', build.kernel]
+  const child = spawn('setpriv', [...deathSignal, ...kernelArguments(request, own)], {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe'],
+    detached: true,
+    env: { ...process.env, ...hostWorkarounds(build.version), TMPDIR: memory },
+  })
+  const { status, splats } = await follow(child, request, Buffer.from(mark))
+  if (status === null)
+    throw new LowerwatchError('KERNEL', `the command was not run: ${cwd} is not there any more`)
+  return { status, splats }
+}
+
+function kernelArguments(request: BootRequest, own: string): string[] {
   const major = Number(request.build.version.split('.')[0])
   return [
     `mem=${request.memory ?? '2G'}`,
@@ -80,7 +153,9 @@ function kernelArguments(request: BootRequest, init: string): string[] {
     'rootfstype=hostfs',
     'rootflags=/',
     'rw',
-    `init=${init}`,
+    `init=${own}/init`,
+    // A killed kernel leaves a directory there; by default it is ~/.uml.
+    `uml_dir=${own}`,
     'con=null',
     'con0=null,fd:1',
     'ssl=null',
@@ -102,19 +177,20 @@ function hostWorkarounds(version: string): Record<string, string> {
   return compareVersions(version, '6.13') < 0 ? { GLIBC_TUNABLES: 'glibc.pthread.rseq=0' } : {}
 }
 
-async function follow(child: ChildProcess, request: BootRequest): Promise<BootResult> {
+async function follow(child: ChildProcess, request: BootRequest, mark: Buffer): Promise<GuestResult> {
   const kill = () => killGroup(child)
+  const exited = once(child, 'exit')
   request.signal?.addEventListener('abort', kill)
   try {
     const [, console1, console2, stdout, stderr, result] = child.stdio as [null, ...Readable[]]
     const kernelSays = Promise.all([collect(console1!), collect(console2!)])
-    const passing = Promise.all([pass(stdout!, request.stdout), pass(stderr!, request.stderr)])
-    const said = collect(result!)
-    await once(child, 'exit')
-    // Processes of the guest are children of the kernel and hold the pipes open.
-    kill()
-    await passing
-    const end = parseResult(await said)
+    const told = Promise.all([
+      resultOf(result!),
+      pass(stdout!, request.stdout, mark),
+      pass(stderr!, request.stderr, mark),
+    ])
+    // When the kernel ends by itself, processes of the guest are left, its children, and hold the pipes open.
+    const [end] = await Promise.race([told, exited.then(kill).then(() => told)])
     if (end) return end
     if (request.signal?.aborted) throw new LowerwatchError('KERNEL', 'the kernel was ended')
     const messages = (await kernelSays).join('').trim().split('\n').slice(-40).join('\n')
@@ -122,6 +198,7 @@ async function follow(child: ChildProcess, request: BootRequest): Promise<BootRe
   } finally {
     request.signal?.removeEventListener('abort', kill)
     kill()
+    await exited
   }
 }
 
@@ -134,8 +211,31 @@ function killGroup(child: ChildProcess): void {
   }
 }
 
-async function pass(from: Readable, to: Writable): Promise<void> {
-  for await (const chunk of from) if (!to.write(chunk)) await once(to, 'drain')
+/** Passes on what comes before the mark. */
+async function pass(from: Readable, to: Writable, mark: Buffer): Promise<void> {
+  try {
+    for await (const data of untilMark(from.iterator({ destroyOnReturn: false }), mark)) await write(to, data)
+  } finally {
+    // What comes after it is dropped: the pipe must not be closed or full as long as the kernel writes to it.
+    from.resume()
+  }
+}
+
+function write(to: Writable, data: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    to.write(data, (error) => (error ? reject(error) : resolve()))
+  })
+}
+
+/** Null when the stream ended before all of it had come. */
+async function resultOf(from: Readable): Promise<GuestResult | null> {
+  let text = ''
+  for await (const chunk of from.setEncoding('utf8')) {
+    text += chunk
+    const result = parseResult(text)
+    if (result) return result
+  }
+  return null
 }
 
 async function collect(from: Readable): Promise<string> {

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { createWriteStream } from 'node:fs'
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, lstat, rename, rm, writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { finished } from 'node:stream/promises'
 import { LowerwatchError } from '../errors.js'
@@ -10,18 +10,20 @@ import { cacheRoot, ensureDirectory, listRecords, readRecord, writeRecord } from
 import { configText, type DebugVariant, notCompiled, type Target } from './configs.js'
 import { judge } from './inspect.js'
 import { withLock } from './lock.js'
+import { plainEnvironment } from './module/environment.js'
+import { stranger } from './module/secure.js'
 import { Progress, type ProgressOutput } from './progress.js'
 import { markUsed, prune } from './prune.js'
 import { loadTestOnly, type Patch } from './series.js'
 import { output } from './tools.js'
-import { openTree, type Tree } from './tree.js'
-import { Workspace } from './workspace.js'
+import { identifyTree, openTree, type Tree } from './tree.js'
+import { isCode, Workspace } from './workspace.js'
 
 /** What to build. `patches` empty means stock. */
 export interface BuildRequest {
   tree: Tree
-  /** What the tree is: a package's hash or {@link identifyTree}. */
-  identity: string
+  /** What the tree is: the hash of its package; null for one of somebody's own, which he may edit meanwhile. */
+  identity: string | null
   target: Target
   debug: DebugVariant | null
   patches: Patch[]
@@ -62,10 +64,11 @@ export async function buildKernel(
 ): Promise<Build> {
   const config = await configText(request.target, request.tree.version, request.debug)
   const testOnly = await loadTestOnly(request.tree.version)
-  const compiler = await output('gcc', ['-dumpfullversion'])
+  const compiler = await output('gcc', ['-dumpfullversion'], plain())
+  const identity = request.identity ?? (await identifyTree(request.tree.root))
   const name = [request.tree.version, request.target, request.debug ?? []].flat().join('-')
   await ensureDirectory(`${root}/build`)
-  const stockKey = key([request.identity, config, compiler, ...notCompiled, ...testOnly.map((p) => p.text)])
+  const stockKey = key([identity, config, compiler, ...notCompiled, ...testOnly.map((p) => p.text)])
   const stock = await finish(
     {
       request,
@@ -75,7 +78,7 @@ export async function buildKernel(
       root,
       progress,
     },
-    (directory) => prepareStock(request.tree, testOnly, directory),
+    (directory) => prepareStock(request, identity, testOnly, directory),
   )
   if (request.patches.length === 0) return stock
   const patchedKey = key([stockKey, ...request.patches.map((p) => p.text)])
@@ -110,9 +113,12 @@ async function finish(job: Job, prepare: (directory: string) => Promise<void>): 
   const build = await withLock(`${job.entry}.lock`, waiting, async () => {
     const meanwhile = await known(job.entry)
     if (meanwhile) return result(job, meanwhile, false)
-    const ready = await readRecord<object>(`${job.entry}.prepared`)
+    // Of a kernel that is gone: others would take the one that make has not finished for it.
+    await rm(`${job.entry}.json`, { force: true })
+    const ready = (await isOwn(job.entry)) && (await readRecord<object>(`${job.entry}.prepared`))
     if (!ready) {
       job.progress.write(`${job.kind}: copying the source\n`)
+      await rm(`${job.entry}.prepared.json`, { force: true })
       await rm(job.entry, { recursive: true, force: true })
       await prepare(`${job.entry}.new`)
       await rename(`${job.entry}.new`, job.entry)
@@ -131,15 +137,39 @@ async function finish(job: Job, prepare: (directory: string) => Promise<void>): 
 }
 
 async function known(entry: string): Promise<BuildRecord | null> {
-  return (await markUsed(entry)) ? readRecord<BuildRecord>(entry) : null
+  if (!(await markUsed(entry)) || !(await isOwn(entry)) || !(await statOf(kernelIn(entry)))?.isFile())
+    return null
+  return readRecord<BuildRecord>(entry)
 }
+
+/** Whether a tree is there, and nobody else can change it: earlier copies belonged to the one whose source it was. */
+async function isOwn(entry: string): Promise<boolean> {
+  const stat = await statOf(entry)
+  return stat?.isDirectory() === true && stranger(stat) === null
+}
+
+async function statOf(path: string) {
+  try {
+    return await lstat(path)
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return null
+    throw error
+  }
+}
+
+const kernelIn = (entry: string) => `${entry}/linux`
 
 function result(job: Job, record: BuildRecord, fresh: boolean): Build {
   const { version } = job.request.tree
-  return { version, release: record.release, directory: job.entry, kernel: `${job.entry}/linux`, fresh }
+  return { version, release: record.release, directory: job.entry, kernel: kernelIn(job.entry), fresh }
 }
 
-async function prepareStock(tree: Tree, testOnly: Patch[], directory: string): Promise<void> {
+async function prepareStock(
+  { tree, identity: ofPackage }: BuildRequest,
+  identity: string,
+  testOnly: Patch[],
+  directory: string,
+): Promise<void> {
   await rm(directory, { recursive: true, force: true })
   await ensureDirectory(directory)
   const { execa } = await import('execa')
@@ -147,15 +177,22 @@ async function prepareStock(tree: Tree, testOnly: Patch[], directory: string): P
   await execa(
     'tar',
     ['-C', tree.root, '--wildcards', '--wildcards-match-slash', ...excludes, '-cf', '-', '.'],
-    { buffer: false },
-  ).pipe('tar', ['-C', directory, '-xf', '-'])
+    { ...plain(), buffer: false },
+    // As root tar would keep owners and modes.
+  ).pipe('tar', ['-C', directory, '--no-same-owner', '--no-same-permissions', '-xf', '-'], plain())
+  await chmod(directory, 0o755)
+  // It would be kept under the name of what was there before.
+  if (ofPackage === null && (await identifyTree(tree.root)) !== identity)
+    throw new LowerwatchError('KERNEL', `${tree.root} was changed while it was copied`, {
+      hint: 'run this again',
+    })
   await applyAll(directory, testOnly)
 }
 
 async function preparePatched(stock: Build, patches: Patch[], directory: string): Promise<void> {
   await rm(directory, { recursive: true, force: true })
   // -a keeps modification times, so make finds the objects up to date; reflink costs nothing where there is one.
-  await output('cp', ['-a', '--reflink=auto', stock.directory, directory])
+  await output('cp', ['-a', '--reflink=auto', stock.directory, directory], plain())
   await applyAll(directory, patches)
 }
 
@@ -178,7 +215,7 @@ async function applyAll(directory: string, patches: Patch[]): Promise<void> {
 async function make(job: Job): Promise<BuildRecord> {
   const startedAt = Date.now()
   const cwd = job.entry
-  const options = { cwd, env: { KCONFIG_ALLCONFIG: `${cwd}.config`, ARCH: 'um', LC_ALL: 'C' } }
+  const options = { cwd, ...plain({ KCONFIG_ALLCONFIG: `${cwd}.config`, ARCH: 'um' }) }
   await writeFile(`${cwd}.config`, job.config)
   await output('make', ['-s', 'allnoconfig'], options)
   const progress = new Progress(`building ${job.kind}`, await expectedSteps(job), job.progress)
@@ -210,6 +247,8 @@ async function make(job: Job): Promise<BuildRecord> {
   const end = await child
   release()
   if (end.failed) throw new LowerwatchError('KERNEL', `make failed: ${lastError}`, { hint: `see ${cwd}.log` })
+  if (!(await statOf(kernelIn(cwd)))?.isFile())
+    throw new LowerwatchError('KERNEL', 'make ended well and made no kernel', { hint: `see ${cwd}.log` })
   progress.finish()
   const tree = await openTree(cwd)
   return {
@@ -218,6 +257,11 @@ async function make(job: Job): Promise<BuildRecord> {
     steps: progress.steps,
     seconds: (Date.now() - startedAt) / 1000,
   }
+}
+
+/** How programs are run here: with variables of our own, since others are no part of the key. */
+function plain(variables: Record<string, string> = {}) {
+  return { env: { ...plainEnvironment(), LC_ALL: 'C', ...variables }, extendEnv: false }
 }
 
 /**

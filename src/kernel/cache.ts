@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
+import { dirname } from 'node:path'
+import { withLock } from './lock.js'
 import { isCode } from './workspace.js'
 
 /**
@@ -9,12 +11,15 @@ import { isCode } from './workspace.js'
  *
  * - `apt/`: the private state of apt
  * - `src/<package version>/`: an unpacked source, with `src/<package version>.json` beside it once it is complete
+ * - `part/<version>-<package version>/`, `headers/<release>/`: a part of a source, and headers, likewise
  * - `build/<version>-<stock|patched>-<key>/`: a built tree, with a `.json` beside it once it is complete, whose time is that
  *   of the last use: see prune.ts
- * - `boot/`: the first process of booted kernels, one file for each boot in progress
+ * - `boot/`: what a booted kernel starts with, a directory for each boot in progress with a `.lock` beside it
  */
 export function cacheRoot(env: NodeJS.ProcessEnv = process.env): string {
-  const base = env.XDG_CACHE_HOME || `${env.HOME || homedir()}/.cache`
+  const given = env.XDG_CACHE_HOME
+  // The XDG Base Directory Specification: one that is relative is not to be used.
+  const base = given?.startsWith('/') ? given : `${env.HOME || homedir()}/.cache`
   return `${base}/lowerwatch/kernel`
 }
 
@@ -26,6 +31,47 @@ export async function readRecord<T>(entry: string): Promise<T | null> {
     if (isCode(error, 'ENOENT') || error instanceof SyntaxError) return null
     throw error
   }
+}
+
+/** The record of an entry that is a directory: without it there is nothing that is complete. */
+export async function readEntry<T>(entry: string): Promise<T | null> {
+  try {
+    return (await stat(entry)).isDirectory() ? await readRecord<T>(entry) : null
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return null
+    throw error
+  }
+}
+
+/** Makes a directory an entry, in the place of the one that is there. At no moment is there a record of what is not there. */
+export async function replaceEntry(entry: string, directory: string, record: object): Promise<void> {
+  await rm(`${entry}.json`, { force: true })
+  await rm(entry, { recursive: true, force: true })
+  await rename(directory, entry)
+  await writeRecord(entry, record)
+}
+
+/**
+ * Runs `work` in a directory `NAME.new`, while no other process does. It is empty: what one that was killed left in it
+ * is gone.
+ *
+ * @param waiting is called once when somebody else is at it
+ */
+export async function withWork<T>(
+  name: string,
+  waiting: () => void,
+  work: (directory: string) => Promise<T>,
+): Promise<T> {
+  await ensureDirectory(dirname(name))
+  return withLock(`${name}.lock`, waiting, async () => {
+    const directory = `${name}.new`
+    await rm(directory, { recursive: true, force: true })
+    try {
+      return await work(await ensureDirectory(directory))
+    } finally {
+      await rm(directory, { recursive: true, force: true })
+    }
+  })
 }
 
 /** Declares an entry complete. */

@@ -3,20 +3,23 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { access, readFile } from 'node:fs/promises'
-import { release } from 'node:os'
+import { constants, release } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { display } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
-import { boot } from './boot.js'
+import { boot, requireBootable } from './boot.js'
 import { type Build, buildKernel } from './build.js'
+import { cacheRoot } from './cache.js'
 import type { DebugVariant, Target } from './configs.js'
 import { fetchSource } from './fetch.js'
-import { inspect, inspectAll, type PatchStatus } from './inspect.js'
+import { inspect, inspectAll, type PatchStatus, type SeriesStatus } from './inspect.js'
+import { secureCache } from './module/secure.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
 import { folderFor, loadFolders, type Patch, versions } from './series.js'
 import { requireTools } from './tools.js'
-import { identifyTree, openTree } from './tree.js'
+import { requireWhole, restore } from './transaction.js'
+import { openTree } from './tree.js'
 import { isCode, Workspace } from './workspace.js'
 
 /** Results go to standard output, everything about the way to them to standard error. */
@@ -35,6 +38,7 @@ interface BuildOptions {
 
 export async function list(options: { tree?: string; json?: boolean }): Promise<void> {
   const tree = options.tree === undefined ? null : await openTree(options.tree)
+  if (tree) await requireWhole(tree.root)
   const rows = []
   for (const version of await versions()) {
     const folders = (await loadFolders(version)).filter(({ series }) => series !== 'test-only')
@@ -105,28 +109,46 @@ const names = (patches: Patch[]) => new Set(patches.map((patch) => patch.series)
 
 export async function apply(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
+  if (options.dryRun) await requireWhole(tree.root)
+  else {
+    const files = await restore(tree.root)
+    if (files > 0) note(`an earlier run was killed half way: took back what it had begun, ${files} files`)
+  }
   const patches = await choosePatches(tree.release, options.series)
   const others = (await choosePatches(tree.release, 'all')).filter((p) => !names(patches).has(p.series))
   const found = await inspectAll(new Workspace(tree.root), patches, others)
   const blocked = found.patches.filter(({ state }) => state === 'conflict' || state === 'partial')
-  const wanted = found.patches.filter(({ state }) => state === (options.reverse ? 'applied' : 'applies'))
+  const stuck = options.reverse ? cannotBeTakenOut(found) : []
+  const wanted = options.reverse
+    ? [...found.removable]
+    : found.patches.filter(({ state }) => state === 'applies')
   const target = options.reverse ? found.unpatched : found.patched
-  const write = blocked.length === 0 && !options.dryRun
-  if (write) await target.commit()
+  const fits = blocked.length + stuck.length === 0
+  if (fits && !options.dryRun) await target.commit()
   report(found.patches, options)
-  if (blocked.length > 0) {
-    if (!options.json) say(`nothing changed: ${blocked.length} of ${patches.length} patches do not fit`)
-    process.exitCode = 1
-  } else if (!options.json) {
-    const verb = options.reverse ? 'taken out' : 'applied'
-    say(
-      `${wanted.length} patches ${options.dryRun ? `would be ${verb}` : verb}, ${tree.root} is Linux ${tree.release}`,
-    )
+  if (!fits) process.exitCode = 1
+  if (options.json) return
+  for (const { name } of stuck) say(`${name}: cannot be taken out, what is in the tree builds on it`)
+  if (!fits) {
+    say(`nothing changed: ${blocked.length + stuck.length} of ${patches.length} patches do not fit`)
+    return
   }
+  const verb = options.reverse ? 'taken out' : 'applied'
+  say(
+    `${wanted.length} patches ${options.dryRun ? `would be ${verb}` : verb}, ${tree.root} is Linux ${tree.release}`,
+  )
+  const stays = options.reverse ? found.needed.length : 0
+  if (stays > 0) say(`${stays} left in, for another series that is in the tree`)
+}
+
+function cannotBeTakenOut({ patches, removable, needed }: SeriesStatus & { needed: Patch[] }): Patch[] {
+  const applied = patches.filter(({ state }) => state === 'applied').map(({ patch }) => patch)
+  return applied.filter((patch) => !removable.has(patch) && !needed.includes(patch))
 }
 
 export async function status(options: ApplyOptions): Promise<void> {
   const tree = await openTree(options.tree ?? '.')
+  await requireWhole(tree.root)
   const { patches } = await inspectAll(
     new Workspace(tree.root),
     await choosePatches(tree.release, options.series),
@@ -159,18 +181,18 @@ export async function build(options: BuildOptions): Promise<void> {
 
 /** The build that the options ask for, from the cache where it is there. */
 export async function obtainBuild(options: BuildOptions): Promise<Build> {
+  await secureCache(cacheRoot())
   await requireTools('make', 'gcc', 'flex', 'bison', 'bc', 'tar', 'cp')
   let root = options.tree
-  let identity: string
+  let identity: string | null = null
   if (root === undefined) {
     const version = options.version ?? (await versions()).at(-1)!
     const source = await fetchSource(version, note)
     root = source.tree
     identity = source.identity
-  } else {
-    identity = await identifyTree(root)
   }
   const tree = await openTree(root)
+  if (options.tree !== undefined) await requireWhole(root)
   if (options.version !== undefined && tree.version !== options.version)
     throw new LowerwatchError('USAGE', `${root} is Linux ${tree.release}, not ${options.version}`)
   const patches = options.stock ? [] : await choosePatches(tree.release, options.series)
@@ -182,6 +204,7 @@ export async function bootCommand(
   argv: string[],
   options: BuildOptions & { memory: string; append: string[] },
 ): Promise<void> {
+  await requireBootable()
   const built = await obtainBuild(options)
   const abort = new AbortController()
   let ended: NodeJS.Signals | null = null
@@ -197,8 +220,9 @@ export async function bootCommand(
     for (const splat of result.splats) note(`kernel: ${splat}`)
     process.exitCode = result.status
   } catch (error) {
-    if (ended === null) throw error
-    process.exitCode = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }[ended as 'SIGINT' | 'SIGTERM' | 'SIGHUP']
+    // A reader that went away ends other programs by SIGPIPE.
+    if (ended === null && !isCode(error, 'EPIPE')) throw error
+    process.exitCode = constants.signals[ended ?? 'SIGPIPE'] + 128
   } finally {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, end)
   }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import type { ByteString } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import { Archive, compareDebian } from './apt.js'
-import { cacheRoot, ensureDirectory, listRecords, readRecord, writeRecord } from './cache.js'
+import { cacheRoot, listRecords, readEntry, replaceEntry, withWork } from './cache.js'
+import { secureCache } from './module/secure.js'
 import { compareVersions, loadFolders, versions } from './series.js'
 import { output, requireTools } from './tools.js'
 import { openTree } from './tree.js'
@@ -48,7 +49,7 @@ export async function cachedSource(
 ): Promise<Source | null> {
   let best: Source | null = null
   for (const entry of await listRecords(`${root}/src`)) {
-    const source = await readRecord<Source>(entry)
+    const source = await readEntry<Source>(entry)
     if (source?.version !== version) continue
     if (!best || preferred(base)(source, best) < 0) best = { ...source, tree: entry }
   }
@@ -74,55 +75,58 @@ async function baseOf(version: string): Promise<string | undefined> {
  * into the cache: of the point release that the series are made for, as long as the mirror has it, or else the newest.
  *
  * @param note is called with one line for each step
- * @throws LowerwatchError MISSING_TOOL, KERNEL (no such version, no network)
+ * @param open is called when it is not in the cache
+ * @throws LowerwatchError MISSING_TOOL, KERNEL (no such version, no network), NOT_PERMITTED ({@link secureCache})
  */
 export async function fetchSource(
   version: string,
   note: (line: string) => void,
   root = cacheRoot(),
+  open = () => Archive.open(root, note),
 ): Promise<Source> {
+  await secureCache(root)
   const base = await baseOf(version)
   const known = await cachedSource(version, base, root)
   if (known && (base === undefined || releaseOf(known.packageVersion) === base)) return known
   let archive: Archive
   try {
     await requireTools('tar', 'xz')
-    archive = await Archive.open(root, note)
+    archive = await open()
   } catch (error) {
     if (!known || !(error instanceof LowerwatchError)) throw error
     note(`${error.message}: Linux ${known.packageVersion} of the cache is taken, the series are for ${base}`)
     return known
   }
   const name = `linux-source-${version}`
-  const names = await archive.names('^linux-source-[0-9.]+$')
-  if (!names.includes(name)) {
+  const [newest] = await archive.versionsOf(name)
+  if (newest === undefined) {
+    const names = await archive.names('^linux-source-[0-9.]+$')
     const available = names.map((other) => other.slice('linux-source-'.length)).sort(compareVersions)
     throw new LowerwatchError('KERNEL', `the mirror has no ${name}`, {
       hint: `it has ${available.join(', ') || 'none'}; or give an unpacked source with --tree`,
     })
   }
-  const wanted = (await pointReleases(archive, version)).sort(preferred(base))[0]?.packageVersion ?? null
-  if (known && known.packageVersion === wanted) return known
-  const work = await ensureDirectory(`${root}/src/.unpack-${process.pid}`)
-  try {
+  const [point] = (await pointReleases(archive, version)).sort(preferred(base))
+  // Before the first release there are candidates only.
+  const packageVersion = point?.packageVersion ?? newest
+  const entry = `${root}/src/${packageVersion}`
+  return withWork(`${root}/src/${name}`, waits(note), async (work) => {
+    const there = await readEntry<Source>(entry)
+    if (there) return { ...there, tree: entry }
     note(`downloading ${name}`)
-    const deb = await archive.download(name, wanted, work)
-    const packageVersion = await output('dpkg-deb', ['-f', deb, 'Version'])
+    const deb = await archive.download(name, packageVersion, work)
     const identity = await sha256(deb)
     note(`unpacking ${name} ${packageVersion}`)
     await unpack(deb, name, work)
     const tree = await openTree(`${work}/${name}`)
     if (tree.version !== version) throw new LowerwatchError('KERNEL', `${name} holds Linux ${tree.release}`)
-    const entry = `${root}/src/${packageVersion}`
-    await rm(entry, { recursive: true, force: true })
-    await rename(tree.root, entry)
     const source: Source = { version, packageVersion, identity, tree: entry }
-    await writeRecord(entry, source)
+    await replaceEntry(entry, tree.root, source)
     return source
-  } finally {
-    await rm(work, { recursive: true, force: true })
-  }
+  })
 }
+
+const waits = (note: (line: string) => void) => () => note('another process fetches it, waiting')
 
 /**
  * A part of a source package, for patches to be tried on: these files, as far as the source has them, and the Makefile.
@@ -139,33 +143,33 @@ export async function fetchPart(
   note: (line: string) => void,
   root = cacheRoot(),
 ): Promise<string> {
-  const whole = await readRecord<Source>(`${root}/src/${packageVersion}`)
+  const whole = await readEntry<Source>(`${root}/src/${packageVersion}`)
   if (whole) return `${root}/src/${packageVersion}`
   const entry = `${root}/part/${version}-${packageVersion}`
-  const known = await readRecord<{ paths: string[] }>(entry)
-  if (known && paths.every((path) => known.paths.includes(path))) return entry
+  const inCache = async () => (await readEntry<{ paths: string[] }>(entry))?.paths ?? []
+  const complete = (have: string[]) => have.length > 0 && paths.every((path) => have.includes(path))
+  if (complete(await inCache())) return entry
   await requireTools('tar', 'xz')
   const name = `linux-source-${version}`
-  const work = await ensureDirectory(`${root}/part/.unpack-${process.pid}`)
-  try {
+  return withWork(entry, waits(note), async (work) => {
+    const have = await inCache()
+    if (complete(have)) return entry
     note(`downloading ${name} ${packageVersion}`)
     const deb = await (await archive()).download(name, packageVersion, work)
     note(`unpacking ${name} ${packageVersion}`)
-    const all = [...new Set(['Makefile', ...paths, ...(known?.paths ?? [])])]
+    const all = [...new Set(['Makefile', ...paths, ...have])]
     await unpack(deb, name, work, all)
-    await rm(entry, { recursive: true, force: true })
-    await rename(`${work}/${name}`, entry)
-    await writeRecord(entry, { paths: all })
+    await replaceEntry(entry, `${work}/${name}`, { paths: all })
     return entry
-  } finally {
-    await rm(work, { recursive: true, force: true })
-  }
+  })
 }
 
 /** Unpacks `name/` of a source package into `work`; with `members`, only those that are there. */
 async function unpack(deb: string, name: string, work: string, members?: ByteString[]): Promise<void> {
   await output('dpkg-deb', ['-x', deb, `${work}/package`])
-  const args = ['-C', work, '-xf', `${work}/package/usr/src/${name}.tar.xz`]
+  // As root tar would keep the owners and modes that the one who made the package had.
+  const own = ['--no-same-owner', '--no-same-permissions']
+  const args = ['-C', work, ...own, '-xf', `${work}/package/usr/src/${name}.tar.xz`]
   if (members === undefined) {
     await output('tar', args)
     return

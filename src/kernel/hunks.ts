@@ -23,7 +23,8 @@ export interface Place {
 
 /**
  * Applies a diff to the content of one file. Context and removed lines must be there exactly (no fuzz, as `git am`);
- * their place may have moved, as long as the hunks keep their order.
+ * their place may have moved, as long as the hunks keep their order. What was at the beginning or at the end of the file
+ * must be there: see {@link anchorsOf}.
  */
 export function applyToContent(diff: FileDiff, content: Content): FileResult {
   return place(diff, content, [])
@@ -34,6 +35,8 @@ export function placesInContent(diff: FileDiff, content: Content): Place[] | nul
   const places: Place[] = []
   return place(diff, content, places).ok ? places : null
 }
+
+const tooMuch = 'the file to delete has more in it'
 
 function place(diff: FileDiff, content: Content, places: Place[]): FileResult {
   if (diff.oldPath === null && content !== null) return failed(1, 'the file to create exists already')
@@ -50,9 +53,17 @@ function place(diff: FileDiff, content: Content, places: Place[]): FileResult {
   for (const hunk of diff.hunks) {
     const old = side(hunk, '+')
     const expected = Math.max(hunk.oldStart - (old.length > 0 ? 1 : 0), 0) + shift
-    const at = find(source, old, expected, done)
+    const anchors = anchorsOf(hunk)
+    const at = find(source, old, expected, done, anchors)
     if (at < 0) {
-      failures.push({ hunk: hunk.number, why: explain(source, old, expected, done) })
+      const elsewhere = find(source, old, expected, done, { first: false, last: false })
+      const why =
+        elsewhere < 0
+          ? explain(source, old, expected, done)
+          : diff.newPath === null
+            ? tooMuch
+            : explainAnchor(anchors, elsewhere)
+      failures.push({ hunk: hunk.number, why })
       continue
     }
     shift += at - expected
@@ -72,8 +83,7 @@ function place(diff: FileDiff, content: Content, places: Place[]): FileResult {
   }
   if (failures.length > 0) return { ok: false, failures }
   out.push(...source.slice(done))
-  if (diff.newPath === null)
-    return out.length > 0 ? failed(1, 'the file to delete has more in it') : { ok: true, content: null }
+  if (diff.newPath === null) return out.length > 0 ? failed(1, tooMuch) : { ok: true, content: null }
   return { ok: true, content: out.length === 0 ? '' : out.join('\n') + (noNewline ? '' : '\n') }
 }
 
@@ -82,16 +92,40 @@ function side(hunk: Hunk, without: '+' | '-'): ByteString[] {
   return hunk.lines.filter((line) => line[0] !== without).map((line) => line.slice(1))
 }
 
+/** Where in a file a hunk must be, as `git apply` has it. */
+interface Anchors {
+  /** It begins with line 1. */
+  first: boolean
+  /** There is no context after its last change: the file ended there. */
+  last: boolean
+}
+
+function anchorsOf(hunk: Hunk): Anchors {
+  return { first: hunk.oldStart <= 1, last: !hunk.lines.at(-1)?.startsWith(' ') }
+}
+
 /** The place nearest to `expected`, not before `from`, where all lines stand; -1 if there is none. */
-function find(source: ByteString[], wanted: ByteString[], expected: number, from: number): number {
-  const last = source.length - wanted.length
-  const reach = Math.max(expected - from, last - expected)
+function find(
+  source: ByteString[],
+  wanted: ByteString[],
+  expected: number,
+  from: number,
+  anchors: Anchors,
+): number {
+  const final = source.length - wanted.length
+  const lowest = anchors.last ? Math.max(from, final) : from
+  const highest = anchors.first ? Math.min(final, 0) : final
+  const reach = Math.max(expected - lowest, highest - expected)
   for (let distance = 0; distance <= reach; distance++) {
     for (const place of distance === 0 ? [expected] : [expected + distance, expected - distance]) {
-      if (place >= from && place <= last && matches(source, wanted, place)) return place
+      if (place >= lowest && place <= highest && matches(source, wanted, place)) return place
     }
   }
   return -1
+}
+
+function explainAnchor({ first }: Anchors, at: number): string {
+  return `found at line ${at + 1}, the patch expects it at the ${first ? 'beginning' : 'end'} of the file`
 }
 
 function matches(source: ByteString[], wanted: ByteString[], place: number): boolean {

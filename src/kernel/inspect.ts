@@ -18,9 +18,11 @@ export interface PatchStatus {
 
 export interface SeriesStatus {
   patches: PatchStatus[]
-  /** The tree with everything applied that applies, and with nothing that is applied. */
+  /** The tree with everything applied that applies. */
   patched: Workspace
+  /** The tree without those of `removable`: what is applied and can be taken back, from the last patch to the first. */
   unpatched: Workspace
+  removable: Set<Patch>
 }
 
 /**
@@ -28,23 +30,30 @@ export interface SeriesStatus {
  * by itself: the longest run from the first on is looked for that can be taken back from its last to its first.
  */
 export async function inspect(tree: Workspace, patches: Patch[]): Promise<SeriesStatus> {
-  let applied = 0
-  let unpatched = tree.fork()
-  for (let count = patches.length; count > 0; count--) {
-    const without = await takeBack(tree, patches.slice(0, count))
-    if (without) {
-      applied = count
-      unpatched = without
-      break
-    }
-  }
+  let applied = patches.length
+  while (applied > 0 && !(await takeBack(tree, patches.slice(0, applied)))) applied--
   const patched = tree.fork()
   const result: PatchStatus[] = []
   for (const [index, patch] of patches.entries()) {
     if (index < applied) result.push({ patch, state: 'applied', conflicts: [] })
     else result.push(await judge(patched, patch))
   }
-  return { patches: result, patched, unpatched }
+  return { patches: result, patched, ...(await withoutApplied(tree, result)) }
+}
+
+async function withoutApplied(
+  tree: Workspace,
+  statuses: PatchStatus[],
+): Promise<Pick<SeriesStatus, 'unpatched' | 'removable'>> {
+  const removable = new Set<Patch>()
+  let unpatched = tree.fork()
+  for (const { patch, state } of [...statuses].reverse()) {
+    const without = state === 'applied' ? await takeBack(unpatched, [patch]) : null
+    if (without === null) continue
+    removable.add(patch)
+    unpatched = without
+  }
+  return { unpatched, removable }
 }
 
 /**
@@ -58,7 +67,7 @@ export async function inspectAll(
   tree: Workspace,
   patches: Patch[],
   others: Patch[] = [],
-): Promise<SeriesStatus> {
+): Promise<SeriesStatus & { needed: Patch[] }> {
   const shared = sharedPatches([...patches, ...others])
   const own = (list: Patch[]) => list.filter((patch) => !shared.has(diffText(patch)))
   const common = [...new Map(patches.map((patch) => [diffText(patch), patch]))].filter(([diff]) =>
@@ -74,17 +83,27 @@ export async function inspectAll(
     patched = found.patched
   }
   let unpatched = tree
-  for (const group of groups.reverse()) unpatched = (await inspect(unpatched, group)).unpatched
+  const removable = new Set<string>()
+  for (const group of groups.reverse()) {
+    const found = await inspect(unpatched, group)
+    unpatched = found.unpatched
+    for (const patch of found.removable) removable.add(diffText(patch))
+  }
   let needed = false
   for (const group of bySeries(own(others)))
     needed ||= (await inspect(tree, group)).patches.some(({ state }) => state === 'applied')
   for (const [diff, patch] of needed ? [] : common.reverse()) {
-    if (states.get(diff)!.state === 'applied') unpatched = (await takeBack(unpatched, [patch])) ?? unpatched
+    const without = states.get(diff)!.state === 'applied' ? await takeBack(unpatched, [patch]) : null
+    if (without === null) continue
+    removable.add(diff)
+    unpatched = without
   }
   return {
     patches: patches.map((patch) => ({ ...states.get(diffText(patch))!, patch })),
     patched,
     unpatched,
+    removable: new Set(patches.filter((patch) => removable.has(diffText(patch)))),
+    needed: needed ? patches.filter((patch) => shared.has(diffText(patch))) : [],
   }
 }
 
@@ -121,8 +140,12 @@ async function takeBack(tree: Workspace, patches: Patch[]): Promise<Workspace | 
   return without
 }
 
-/** Whether one patch is in, and if it is not, puts it in where it fits. */
+/**
+ * Whether one patch is in, and if it is not, puts it in where it fits. What can be taken back is in: some hunks would go in
+ * a second time.
+ */
 export async function judge(tree: Workspace, patch: Patch): Promise<PatchStatus> {
+  if (await takeBack(tree, [patch])) return { patch, state: 'applied', conflicts: [] }
   const conflicts = await tree.apply(patch.diffs)
   if (conflicts.length === 0) return { patch, state: 'applies', conflicts }
   // Hunk by hunk: which are there already, which would go in?
@@ -131,16 +154,13 @@ export async function judge(tree: Workspace, patch: Patch): Promise<PatchStatus>
   for (const diff of patch.diffs) {
     for (const hunk of diff.hunks) {
       const single = { ...diff, hunks: [hunk] }
-      const trial = tree.fork()
-      const forward = await trial.apply([single])
-      if (forward.length === 0) continue
       const backward = await tree.fork().apply([reverseDiff(single)])
       if (backward.length === 0) present++
-      else open.push(...forward)
+      else open.push(...(await tree.fork().apply([single])))
     }
   }
   const total = patch.diffs.reduce((sum, diff) => sum + diff.hunks.length, 0)
   if (open.length > 0) return { patch, state: 'conflict', conflicts: open }
   if (present === total) return { patch, state: 'applied', conflicts: [] }
-  return { patch, state: 'partial', conflicts }
+  return { patch, state: present > 0 ? 'partial' : 'conflict', conflicts }
 }

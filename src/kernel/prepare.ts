@@ -26,8 +26,8 @@ export async function buildForTests(
     const choices: SeriesChoice[] = present.length > 1 ? ['all', ...present] : present
     for (const series of choices) await obtainBuild({ version, target: 'uml', series, ...variant })
   } catch (error) {
-    if (!(error instanceof LowerwatchError)) throw error
-    process.stderr.write(`test-kernel: ${error.line}\n`)
+    const line = error instanceof LowerwatchError ? error.line : String(error)
+    process.stderr.write(`test-kernel: ${line.trim().replace(/\s*\n\s*/g, '; ')}\n`)
     process.exitCode = 2
   }
 }

@@ -17,6 +17,8 @@ export async function markUsed(entry: string): Promise<boolean> {
     return true
   } catch (error) {
     if (isCode(error, 'ENOENT')) return false
+    // Nor is it removed from a cache that is only read.
+    if (isCode(error, 'EROFS', 'EPERM', 'EACCES')) return true
     throw error
   }
 }

@@ -18,7 +18,6 @@ const packages: Record<string, string> = {
   flex: 'flex',
   gcc: 'gcc',
   gzip: 'gzip',
-  halt: 'systemd-sysv',
   make: 'make',
   modprobe: 'kmod',
   rmmod: 'kmod',
@@ -42,7 +41,7 @@ export async function requireTools(...names: string[]): Promise<void> {
 
 /** Whether a program is there, in the directories of root too. */
 export async function onPath(name: string): Promise<boolean> {
-  // halt and friends are in sbin, which is not on everybody's path.
+  // depmod and friends are in sbin, which is not on everybody's path.
   const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
   for (const directory of directories) {
     try {

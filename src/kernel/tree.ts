@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 import { createHash } from 'node:crypto'
-import { lstat, readdir, readFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { lstat, open, readdir } from 'node:fs/promises'
 import { LowerwatchError } from '../errors.js'
 import { isCode } from './workspace.js'
 
@@ -18,18 +19,32 @@ export interface Tree {
 export async function openTree(root: string): Promise<Tree> {
   let makefile: string
   try {
-    makefile = (await readFile(`${root}/Makefile`, 'latin1')).slice(0, 4096)
+    makefile = await headOf(`${root}/Makefile`)
   } catch (error) {
-    if (!isCode(error, 'ENOENT', 'ENOTDIR', 'EISDIR', 'EACCES')) throw error
+    if (!isCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EACCES')) throw error
     throw notATree(root, error)
   }
   const field = (name: string) => new RegExp(`^${name} *=[ \\t]*(.*)$`, 'm').exec(makefile)?.[1]?.trim() ?? ''
   const major = field('VERSION')
   const minor = field('PATCHLEVEL')
-  if (!/^\d+$/.test(major) || !/^\d+$/.test(minor)) throw notATree(root)
   const sub = field('SUBLEVEL')
-  const release = `${major}.${minor}${sub ? `.${sub}` : ''}${field('EXTRAVERSION')}`
-  return { root, release, version: `${major}.${minor}` }
+  const extra = field('EXTRAVERSION')
+  // A release is printed, and compared: nothing that a terminal would take for a command.
+  if (![major, minor, sub || '0'].every((part) => /^\d+$/.test(part)) || !/^[\w.+~-]*$/.test(extra))
+    throw notATree(root)
+  return { root, release: `${major}.${minor}${sub ? `.${sub}` : ''}${extra}`, version: `${major}.${minor}` }
+}
+
+/** The first 4 kB of a file; nothing of what is no regular file, which need not have an end, nor anybody who writes to it. */
+async function headOf(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    if (!(await file.stat()).isFile()) return ''
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(4096))
+    return buffer.toString('latin1', 0, bytesRead)
+  } finally {
+    await file.close()
+  }
 }
 
 function notATree(root: string, cause?: unknown): LowerwatchError {

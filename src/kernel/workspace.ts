@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 
-import { constants, type Stats } from 'node:fs'
-import { chmod, lstat, mkdir, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises'
-import { type ByteString, display, toBuffer } from '../bytes.js'
-import { LowerwatchError } from '../errors.js'
+import type { ByteString } from '../bytes.js'
 import type { FileDiff } from './diff.js'
 import { applyToContent, type Content } from './hunks.js'
+import { writeAll } from './transaction.js'
+import { type Found, TreeFiles } from './tree-files.js'
 
 /** A hunk that has no place in a tree. */
 export interface Conflict {
@@ -26,7 +25,7 @@ export class Workspace {
    */
   constructor(
     readonly root: string,
-    private readonly original: Map<ByteString, Content> = new Map(),
+    private readonly original: Map<ByteString, Found> = new Map(),
   ) {}
 
   /** A copy, to try something that may fail. */
@@ -60,82 +59,37 @@ export class Workspace {
     const change = this.changes.get(path)
     if (change) return change.content
     const known = this.original.get(path)
-    if (known !== undefined) return known
-    let content: Content = null
-    try {
-      const stat = await lstat(this.absolute(path))
-      // A link would take the write somewhere else.
-      if (!stat.isFile()) throw new LowerwatchError('KERNEL', `${display(path)} is not a regular file`)
-      content = await readFile(this.absolute(path), 'latin1')
-    } catch (error) {
-      if (!isCode(error, 'ENOENT', 'ENOTDIR')) throw error
-    }
-    this.original.set(path, content)
-    return content
+    if (known !== undefined) return contentOf(known)
+    const found = await TreeFiles.with(this.root, (files) => files.read(path))
+    this.original.set(path, found)
+    return contentOf(found)
   }
 
   /** Paths that differ from the tree on disk. */
   changed(): ByteString[] {
     return [...this.changes.keys()].filter(
-      (path) => this.changes.get(path)!.content !== this.original.get(path),
+      (path) => this.changes.get(path)!.content !== contentOf(this.original.get(path)!),
     )
   }
 
   /**
-   * Writes every change, or none: new contents are prepared beside the files first, then renamed over them. If a rename
-   * fails, what was replaced before is put back.
+   * Writes every change, or none.
+   *
+   * @throws LowerwatchError KERNEL when somebody else changed one of the files meanwhile, or another process is at it
    */
   async commit(): Promise<void> {
-    const suffix = `.lowerwatch-${process.pid}`
-    const paths = this.changed()
-    const prepared: ByteString[] = []
-    const replaced: ByteString[] = []
-    try {
-      for (const path of paths) {
-        const { content, mode } = this.changes.get(path)!
-        if (content === null) continue
-        await mkdir(this.absolute(parentOf(path)), { recursive: true })
-        prepared.push(path)
-        await this.prepare(path, suffix, content, mode)
-      }
-      for (const path of paths) {
-        if (this.changes.get(path)!.content === null) await unlink(this.absolute(path))
-        else await rename(this.absolute(path + suffix), this.absolute(path))
-        replaced.push(path)
-      }
-    } catch (error) {
-      for (const path of replaced.reverse()) {
-        const content = this.original.get(path) ?? null
-        if (content === null) await rm(this.absolute(path), { force: true })
-        else await writeFile(this.absolute(path), content, 'latin1')
-      }
-      throw error
-    } finally {
-      for (const path of prepared) await rm(this.absolute(path + suffix), { force: true })
-    }
-    for (const path of paths) this.original.set(path, this.changes.get(path)!.content)
-  }
-
-  private async prepare(path: ByteString, suffix: string, content: ByteString, mode: number): Promise<void> {
-    const target = this.absolute(path + suffix)
-    let old: Stats | null = null
-    try {
-      old = await lstat(this.absolute(path))
-    } catch (error) {
-      if (!isCode(error, 'ENOENT')) throw error
-    }
-    await writeFile(target, content, { encoding: 'latin1', flag: 'wx' })
-    const bits = old ? old.mode & 0o7777 : mode & 0o111 ? 0o755 : 0o644
-    await chmod(target, bits & ~constants.S_IFMT)
-  }
-
-  private absolute(path: ByteString): Buffer {
-    return Buffer.concat([Buffer.from(`${this.root}/`), toBuffer(path)])
+    const writes = this.changed().map((path) => {
+      const { content, mode } = this.changes.get(path)!
+      return { path, content, executable: (mode & 0o111) !== 0, was: this.original.get(path)?.stat ?? null }
+    })
+    if (writes.length > 0) await writeAll(this.root, writes)
+    for (const { path } of writes) this.original.delete(path)
+    this.changes.clear()
   }
 }
 
-function parentOf(path: ByteString): ByteString {
-  return path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '.'
+function contentOf(found: Found): Content {
+  return found === null ? null : found.content
 }
 
 /** True for an error of the file system with one of these codes. */

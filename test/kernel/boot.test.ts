@@ -1,10 +1,27 @@
 // SPDX-License-Identifier: MIT
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, open, readdir, readFile, writeFile } from 'node:fs/promises'
 import { PassThrough } from 'node:stream'
-import { describe, expect, it } from 'vitest'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it, vi } from 'vitest'
 import { boot } from '../../src/kernel/boot.js'
-import { versions } from '../../src/kernel/series.js'
-import { guest, kernelFor } from './guest.js'
+import { cacheRoot } from '../../src/kernel/cache.js'
+import { compareVersions, versions } from '../../src/kernel/series.js'
+import { debug, guest, kernelFor, sharedDirectory } from './guest.js'
+
+const sink = () => new PassThrough().resume()
+const program = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+
+/** `lowerwatch kernel boot`; `stdout` is a file descriptor or 'pipe'. */
+function bootCommand(version: string, argv: string[], stdout: number | 'pipe') {
+  const options = ['--version', version, '--stock', ...(debug === undefined ? [] : ['--debug', debug])]
+  return spawn(process.execPath, [program, 'kernel', 'boot', ...options, '--', ...argv], {
+    stdio: ['ignore', stdout, 'pipe'],
+    env: { ...process.env, LOWERWATCH_DEBUG: '' },
+  })
+}
 
 const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((version) => version !== '')
 
@@ -46,9 +63,97 @@ describe.each((await versions()).filter((v) => asked.length === 0 || asked.inclu
 
     it('shows the last words of a kernel that panics', async () => {
       const build = await kernelFor(version, 'stock')
-      const sink = () => new PassThrough().resume()
       const request = { build, argv: ['true'], append: ['init=/nonexistent'], stdout: sink(), stderr: sink() }
       await expect(boot(request)).rejects.toThrow(/Kernel panic[\s\S]*init/)
+    }, 60_000)
+
+    it('ends with the command, whatever the command leaves behind, and passes all of its output', async () => {
+      const lines = 'i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); echo $i; done'
+      const left = 'sleep 1000 & yes left >&2 &'
+      const run = await guest(await kernelFor(version, 'stock'), ['sh', '-c', `${left} ${lines}; exit 5`])
+      expect(run.stdout).toBe(Array.from({ length: 20_000 }, (_, i) => `${i + 1}\n`).join(''))
+      expect('left\n'.repeat(run.stderr.length).startsWith(run.stderr)).toBe(true)
+      expect(run.status).toBe(5)
+    }, 60_000)
+
+    // Before 6.5 inodes of hostfs are not hashed, so that writeback does not know them: only the last close(2) writes.
+    if (compareVersions(version, '6.5') >= 0)
+      it('keeps what is in a file that somebody has mapped at the end', async () => {
+        await using directory = await sharedDirectory()
+        const file = `${directory.path}/file`
+        await writeFile(file, Buffer.alloc(4096))
+        // hostfs writes by itself what comes by write(2), and the rest when the last process closes the file.
+        const script = `import mmap, os, sys, time
+file = open(sys.argv[1], 'r+b')
+mmap.mmap(file.fileno(), 0)[:4] = b'kept'
+os.fork() or time.sleep(1000)`
+        const argv = ['python3', '-c', script, file]
+        expect(await guest(await kernelFor(version, 'stock'), argv)).toMatchObject({ status: 0, stderr: '' })
+        expect((await readFile(file, 'latin1')).slice(0, 4)).toBe('kept')
+      }, 60_000)
+
+    it('runs programs and nothing that its own shell would do', async () => {
+      const run = await guest(await kernelFor(version, 'stock'), ['exit', '3'])
+      expect(run).toMatchObject({ status: 127, stderr: expect.stringMatching(/exit: not found/) })
+    }, 60_000)
+
+    it.each(['below /tmp', 'elsewhere'])(
+      'does not run the command where its directory is gone when the kernel is up, %s',
+      async (place) => {
+        const build = await kernelFor(version, 'stock')
+        await using directory = await sharedDirectory()
+        const root = `${directory.path}/cache`
+        const cwd = await mkdtemp(place === 'elsewhere' ? `${directory.path}/cwd-` : '/tmp/lowerwatch-cwd-')
+        const [init, ran] = [`${directory.path}/init`, `${directory.path}/ran`]
+        await writeFile(init, `#!/bin/sh\nrmdir ${cwd}\nexec sh ${root}/boot/*/init\n`, { mode: 0o700 })
+        const argv = ['touch', ran]
+        const request = { build, argv, cwd, append: [`init=${init}`], stdout: sink(), stderr: sink() }
+        await expect(boot(request, root)).rejects.toThrow(`${cwd} is not there any more`)
+        expect(await readdir(directory.path)).not.toContain('ran')
+      },
+      60_000,
+    )
+
+    it('leaves nothing on the machine: no record of a shutdown, no files of its own', async () => {
+      const build = await kernelFor(version, 'stock')
+      await using directory = await sharedDirectory()
+      const { path } = directory
+      await writeFile(`${path}/wtmp`, '')
+      vi.stubEnv('HOME', path)
+      try {
+        const argv = ['mount', '--bind', `${path}/wtmp`, '/var/log/wtmp']
+        await boot({ build, argv, stdout: sink(), stderr: sink() }, `${path}/cache`)
+        const abort = new AbortController()
+        const stdout = sink().once('data', () => abort.abort())
+        const ended = { build, argv: ['sh', '-c', 'echo up; sleep 1000'], stdout, stderr: sink() }
+        await expect(boot({ ...ended, signal: abort.signal }, `${path}/cache`)).rejects.toThrow('was ended')
+      } finally {
+        vi.unstubAllEnvs()
+      }
+      expect(await readFile(`${path}/wtmp`, 'latin1')).toBe('')
+      expect((await readdir(path)).sort()).toEqual(['cache', 'wtmp'])
+      expect(await readdir(`${path}/cache/boot`)).toEqual([])
+    }, 60_000)
+
+    it('ends like a program ended by SIGPIPE when its reader goes away, and cleans up', async () => {
+      await kernelFor(version, 'stock')
+      const child = bootCommand(version, ['sh', '-c', 'while echo y; do :; done'], 'pipe')
+      const errors = child.stderr!.setEncoding('utf8').toArray()
+      await once(child.stdout!, 'data')
+      child.stdout!.destroy()
+      expect(await once(child, 'exit')).toEqual([141, null])
+      expect(await errors).toEqual([])
+      const left = (await readdir(`${cacheRoot()}/boot`)).filter((name) => name.includes(`${child.pid}-`))
+      expect(left).toEqual([])
+    }, 60_000)
+
+    it('says that its output cannot be written', async () => {
+      await kernelFor(version, 'stock')
+      await using full = await open('/dev/full', 'w')
+      const child = bootCommand(version, ['echo', 'hi'], full.fd)
+      const errors = child.stderr!.setEncoding('utf8').toArray()
+      expect(await once(child, 'exit')).toEqual([2, null])
+      expect((await errors).join('')).toBe('lowerwatch: ENOSPC: no space left on device, write\n')
     }, 60_000)
   },
 )

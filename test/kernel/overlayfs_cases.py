@@ -1674,6 +1674,27 @@ def cwd_that_a_path_with_a_dot_led_to(b):
 
 
 @case()
+def dir_below_a_mount_where_a_walk_starts(b):
+    """The path before led through it into what is mounted there, and did not go on in it."""
+    for n in "ab":
+        os.makedirs(f"{b.l}/{n}/x")
+        write(f"{b.l}/{n}/x/f", n)
+    b.mount()
+    write(b.m + "/a/x/up", "")
+    same(read(b.m + "/a/x/f"), "a")
+    settled(b.m + "/a/x/f")
+    os.chdir(b.m + "/a/x")
+    mount("inner", b.m + "/a/x", "tmpfs")
+    try:
+        same(exists(b.m + "/a/x/f"), False)
+        libc.renameat2(-100, os.fsencode(b.l + "/a"), -100, os.fsencode(b.l + "/b"), 2)
+        b.changed("")
+        same(read("f"), "b")
+    finally:
+        umount(b.m + "/a/x")
+
+
+@case()
 def names_that_were_looked_at_for_a_while(b):
     os.makedirs(b.l + "/d/e")
     write(b.l + "/d/e/f", "old")
@@ -1872,6 +1893,43 @@ def ext4_as_lower_and_upper(b):
 def ext4_with_times_in_seconds(b):
     on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q", "-I", "128"],
              (*on_disk()[:-1], changes_that_stamps_do_not_tell))
+
+
+def handle_of(path):
+    """As open_by_handle_at(2) takes it."""
+    raw = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0) + bytes(128))
+    check(libc.name_to_handle_at(-100, os.fsencode(path), raw, ctypes.byref(ctypes.c_int()), 0), "name_to_handle_at")
+    return raw
+
+
+def whiteout_by_xattr_that_goes_through_a_handle(b):
+    """What is changed has no name in the dcache then, and so no directory."""
+    top = b.top + "/e"
+    os.mkdir(b.l + "/d")
+    xattr_set(b.l + "/d", "opaque", b"x")
+    write(b.l + "/d/f")
+    xattr_set(b.l + "/d/f", "whiteout", b"y")
+    handle = handle_of(b.l + "/d/f")
+    os.makedirs(top + "/below/d")
+    b.lowers = [b.l, top + "/below"]
+    b.mount()
+    if exists(b.m + "/d/f"):
+        raise Skip("no xwhiteouts in overlayfs of this kernel")
+    settled(b.m + "/d/f")
+    # Names of the lower that nobody uses are forgotten, those of the overlay are not
+    mount("none", top, None, MS_REMOUNT)
+    root = b.open(top)
+    fd = check(libc.open_by_handle_at(root, handle, os.O_RDONLY), "open_by_handle_at")
+    b.fds.append(fd)
+    same(os.readlink(f"/proc/self/fd/{fd}"), "/")
+    os.removexattr(fd, "trusted.overlay.whiteout")
+    b.changed("d")
+    same(exists(b.m + "/d/f"), True)
+
+
+@case()
+def changed_through_a_handle(b):
+    on_image(b, "ext4", "/dev/loop3", 32 << 20, ["mkfs.ext4", "-q"], (whiteout_by_xattr_that_goes_through_a_handle,))
 
 
 FS_IOC_SET_ENCRYPTION_POLICY, FS_IOC_ADD_ENCRYPTION_KEY, FS_IOC_REMOVE_ENCRYPTION_KEY = 0x800C6613, 0xC0506617, 0xC0406618
@@ -2319,6 +2377,64 @@ def stacks_of_a_held_dir_do_not_pile_up(b):
         raise AssertionError(f"{before - free()} removed lower directories are still in use")
 
 
+def read_into_nowhere(b, remote, fuse, name, children):
+    """Lets a process read a directory into a page that never comes."""
+    write(f"{remote}/silent.{name}", "x" * 4096)
+    with open(f"{fuse}/silent.{name}", "rb") as f:
+        page = mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+    directory = b.open(f"{b.m}/{name}")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            libc.getdents64(directory, (ctypes.c_char * 4096).from_buffer(page), 4096)
+        finally:
+            os._exit(0)
+    children.append(pid)
+    page.close()
+    for _ in range(1000):
+        if exists(f"{remote}/silent.{name}.asked"):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the buffer for {name} was not asked for")
+
+
+@case()
+def switch_that_waits_can_be_killed(b):
+    """It waits for who reads a directory. Then the mode is off, as it was."""
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    remote, fuse = b.top + "/remote", b.top + "/fuse"
+    os.mkdir(b.l + "/d")
+    b.mode = "off"
+    b.mount()
+    b.mode = MODE
+    with fuse_of(b, remote, fuse) as children:
+        read_into_nowhere(b, remote, fuse, "d", children)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                reconfigure(b.m, lower_changes=MODE)
+            finally:
+                os._exit(0)
+        try:
+            wait_until_stuck(pid)
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            for _ in range(500):
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    break
+                time.sleep(0.01)
+            else:
+                children.append(pid)
+                raise AssertionError("does not end")
+        same([o for o in options_of(b.m) if o.startswith("lower_changes")], [])
+    reconfigure(b.m, lower_changes=MODE)
+    same(exists(b.m + "/d/f"), False)
+    write(b.l + "/d/f", "")
+    b.changed("d")
+    same(exists(b.m + "/d/f"), True)
+
+
 @case(lowers=2)
 def reader_with_a_buffer_that_is_not_there_keeps_nothing(b):
     """Who reads a directory into a page that never comes must not be able to keep lower stacks of others in use."""
@@ -2331,24 +2447,7 @@ def reader_with_a_buffer_that_is_not_there_keeps_nothing(b):
     with fuse_of(b, remote, fuse) as children:
         for name in ("real", "merged"):
             write(f"{b.l}/{name}/f", "")
-            write(f"{remote}/silent.{name}", "x" * 4096)
-            with open(f"{fuse}/silent.{name}", "rb") as f:
-                page = mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-            directory = b.open(f"{b.m}/{name}")
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    libc.getdents64(directory, (ctypes.c_char * 4096).from_buffer(page), 4096)
-                finally:
-                    os._exit(0)
-            children.append(pid)
-            page.close()
-            for _ in range(1000):
-                if exists(f"{remote}/silent.{name}.asked"):
-                    break
-                time.sleep(0.01)
-            else:
-                raise AssertionError(f"the buffer for {name} was not asked for")
+            read_into_nowhere(b, remote, fuse, name, children)
         free = lambda: os.statvfs(b.top).f_ffree
         before = free()
         for cycle in range(1200):

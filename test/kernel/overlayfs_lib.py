@@ -9,7 +9,7 @@ import tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
 
-MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 CLONE_NEWNS = 0x20000
 SYS_PIVOT_ROOT = 155

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-import { copyFile } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
+import { copyFile, rename, rm } from 'node:fs/promises'
 import { release as runningRelease } from 'node:os'
-import { resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { Archive } from '../apt.js'
 import { cacheRoot, listRecords, readRecord } from '../cache.js'
@@ -14,7 +15,7 @@ import type { Check } from './checks.js'
 import { cleanEnvironment } from './environment.js'
 import { fetchHeaders, findHeaders, type Headers } from './headers.js'
 import { type Loaded, loadedModule } from './loaded.js'
-import { securePath } from './secure.js'
+import { secureCache, secureForRoot } from './secure.js'
 import { checkRelease, moduleSource, pointOfHeaders, versionOf } from './source.js'
 import { type Installed, Target } from './target.js'
 import { describeUse, type ModuleUse, moduleUse } from './users.js'
@@ -32,10 +33,21 @@ export interface ModuleOptions {
 export async function build(options: ModuleOptions & { output?: string }): Promise<void> {
   cleanEnvironment()
   const done = await obtainModule(options)
-  if (options.output !== undefined) await copyFile(done.module, options.output)
+  if (options.output !== undefined) await putCopy(done.module, options.output)
   if (options.json) return say(JSON.stringify(done, null, 2))
   for (const line of done.checks.map(describeCheck)) note(line)
   say(done.module)
+}
+
+/** Puts a copy where there is another file, or a link: that is replaced, and what it leads to is not written to. */
+export async function putCopy(from: string, to: string): Promise<void> {
+  const beside = `${to}.${randomBytes(8).toString('hex')}`
+  try {
+    await copyFile(from, beside, constants.COPYFILE_EXCL)
+    await rename(beside, to)
+  } finally {
+    await rm(beside, { force: true })
+  }
 }
 
 /** A module, and what it was made for and from. */
@@ -55,7 +67,7 @@ export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Pro
   // First of all: is there a series for it?
   await choosePatches(versionOf(release), 'overlayfs')
   await requireTools('make', 'gcc', 'strip', 'dpkg-deb')
-  await secureForRoot(root, 'root builds from a cache of its own: use sudo -H, or set XDG_CACHE_HOME')
+  await secureCache(root)
   let opened: Archive | null = null
   const archive = async () => {
     opened ??= await Archive.open(root, note)
@@ -68,11 +80,6 @@ export async function obtainFor(options: ModuleOptions, root = cacheRoot()): Pro
   const source = await moduleSource(headers, series, { tree: options.tree, archive, note, root })
   const plan = await planModule(source, series, headers)
   return { built: await buildModule(plan, source, series, headers, note, root), headers, series }
-}
-
-/** What root builds from, another user must not be able to change. Another user's own build is that user's business. */
-async function secureForRoot(path: string, why: string): Promise<void> {
-  if (process.geteuid!() === 0) await securePath(resolve(path), why)
 }
 
 export interface ModuleStatus {

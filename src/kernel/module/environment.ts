@@ -4,6 +4,11 @@
 const kept = /^(HOME|XDG_CACHE_HOME|LANG|LC_\w+|TERM|KBUILD_SIGN_PIN|LOWERWATCH_\w+|\w+_proxy)$/i
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
+/** For make and tar of any user: what a build is made of does not depend on variables that its name does not have. */
+export function plainEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => name === 'PATH' || kept.test(name)))
+}
+
 /** Before root runs programs: they get the system's path, a plain environment, and make files that others cannot change. */
 export function cleanEnvironment(env: NodeJS.ProcessEnv = process.env, user = process.geteuid!()): void {
   if (user !== 0) return

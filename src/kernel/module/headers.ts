@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 
-import { readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { LowerwatchError } from '../../errors.js'
 import { type Archive, compareDebian } from '../apt.js'
-import { ensureDirectory, readRecord, writeRecord } from '../cache.js'
+import { ensureDirectory, readEntry, replaceEntry, withWork } from '../cache.js'
 import { output } from '../tools.js'
 import { isCode } from '../workspace.js'
 
@@ -34,7 +34,7 @@ export async function findHeaders(release: string, root: string): Promise<Header
   if (await exists(`${installed}/Module.symvers`))
     return readHeaders(release, installed, 'installed', await packageOf(release))
   const entry = `${root}/headers/${release}`
-  const record = await readRecord<{ packageVersion: string }>(entry)
+  const record = await readEntry<{ packageVersion: string }>(entry)
   if (!record) return null
   return readHeaders(release, `${entry}/usr/src/linux-headers-${release}`, 'cache', record.packageVersion)
 }
@@ -57,8 +57,10 @@ export async function fetchHeaders(
       hint: `neither ${name} is on the mirror nor is /lib/modules/${release}/build there`,
     })
   const entry = `${root}/headers/${release}`
-  const work = await ensureDirectory(`${root}/headers/.unpack-${process.pid}`)
-  try {
+  const waiting = () => note('another process fetches it, waiting')
+  return withWork(entry, waiting, async (work) => {
+    const there = await findHeaders(release, root)
+    if (there) return there
     note(`downloading ${name} ${version}`)
     const deb = await archive.download(name, version, work)
     // What all flavours have in common, and the programs that build.
@@ -66,16 +68,12 @@ export async function fetchHeaders(
     const debs = [deb]
     for (const [other] of needs.matchAll(/\blinux-(headers-[^\s,]+-common|kbuild-[^\s,]+)/g))
       debs.push(await archive.download(other, version, work))
-    await rm(entry, { recursive: true, force: true })
     const unpacked = await ensureDirectory(`${work}/tree`)
     for (const file of debs) await output('dpkg-deb', ['-x', file, unpacked])
     await relocate(`${unpacked}/usr/src/${name}`, entry)
-    await rename(unpacked, entry)
-    await writeRecord(entry, { packageVersion: version })
-  } finally {
-    await rm(work, { recursive: true, force: true })
-  }
-  return (await findHeaders(release, root))!
+    await replaceEntry(entry, unpacked, { packageVersion: version })
+    return (await findHeaders(release, root))!
+  })
 }
 
 /** The packages name each other by the paths that they are installed to. */

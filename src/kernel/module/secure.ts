@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 import { lstat, readdir, readlink } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { LowerwatchError } from '../../errors.js'
 import { isCode } from '../workspace.js'
 
@@ -96,6 +97,17 @@ async function secureLink(
 ): Promise<void> {
   const path = await securePath(link, why)
   if ((await statOf(path))?.isDirectory()) await secureTree(path, why, enter, seen)
+}
+
+/** What root runs or builds from, another user must not be able to change. Another user's own build is that user's business. */
+export async function secureForRoot(path: string, why: string): Promise<void> {
+  if (process.geteuid!() === 0) await securePath(resolve(path), why)
+}
+
+/** The cache: what root finds there it made itself, and nobody else can write to what it makes. */
+export async function secureCache(root: string): Promise<void> {
+  await secureForRoot(root, 'root builds from a cache of its own: use sudo -H, or set XDG_CACHE_HOME')
+  if (process.geteuid!() === 0) process.umask(process.umask() | 0o022)
 }
 
 function refusal(path: string, who: string, why: string): LowerwatchError {

@@ -47,6 +47,11 @@ describe('the command line', () => {
       ['run', '--all', '--config', '/none.toml'],
       /^lowerwatch: \/none.toml: no such file\n$/,
     ],
+    [
+      'a size that is none',
+      ['kernel', 'boot', '--memory', 'bogus', '--', 'true'],
+      /^lowerwatch: option '--memory <size>' argument 'bogus' is invalid. a size is like 512M or 2G\n$/,
+    ],
   ])('%s: one line on stderr, exit status 2', (_, args, message) => {
     const { status, stdout, stderr } = run(args)
     expect(stderr).toMatch(message)

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parseSources } from '../../../src/kernel/apt.js'
-import { initScript, parseResult, quote } from '../../../src/kernel/init-script.js'
+import { requireBootable, sweep } from '../../../src/kernel/boot.js'
+import { initScript, isCovered, parseResult, quote, untilMark } from '../../../src/kernel/init-script.js'
 import { duration, Progress } from '../../../src/kernel/progress.js'
 
 describe('initScript', () => {
@@ -13,6 +18,7 @@ describe('initScript', () => {
       cwd: "/a b'c",
       env: { A: "1'2\n3" },
       keep: ["/tmp/a b'c", '/home/x'],
+      mark: "\x04'",
     })
     expect(spawnSync('sh', ['-n'], { input: script }).status).toBe(0)
   })
@@ -23,7 +29,106 @@ describe('initScript', () => {
   })
 })
 
+describe('isCovered', () => {
+  it.each(['/tmp', '/run', '/dev', '/dev/shm/x', '/proc/1', '/sys/fs/cgroup'])('%s', (path) => {
+    expect(isCovered(path)).toBe(true)
+  })
+
+  it.each(['/', '/tmp/x', '/run/user/0', '/tmpx', '/home/dev', '/devel'])('not %s', (path) => {
+    expect(isCovered(path)).toBe(false)
+  })
+})
+
+describe('requireBootable', () => {
+  const usage = (message: RegExp) => ({ code: 'USAGE', message: expect.stringMatching(message) })
+
+  it.each(['/a b/c', '/a\tb', '/a\nb', '/a"b', '/\u00e0'])(
+    'takes no cache whose path the kernel would split: %j',
+    async (root) => {
+      await expect(requireBootable('/', root)).rejects.toMatchObject(usage(/command line cannot have/))
+    },
+  )
+
+  it('takes no cache whose path is relative', async () => {
+    await expect(requireBootable('/', 'cache/x')).rejects.toMatchObject(usage(/not an absolute path/))
+  })
+
+  it('takes no directory that the guest has not, also through a link', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'lowerwatch-boot-'))
+    try {
+      await symlink('/proc', join(directory, 'link'))
+      const cwd = join(directory, 'link/self')
+      await expect(requireBootable(cwd, '/x')).rejects.toMatchObject(
+        usage(/system of its own on \/proc\/\d+$/),
+      )
+    } finally {
+      await rm(directory, { recursive: true })
+    }
+  })
+})
+
+describe('sweep', () => {
+  it('removes what killed boots have left, and nothing of one in progress', async () => {
+    const boots = await mkdtemp(join(tmpdir(), 'lowerwatch-boot-'))
+    const holder = spawn('flock', [
+      '--no-fork',
+      join(boots, 'busy.lock'),
+      'sh',
+      '-c',
+      'echo; exec sleep 1000',
+    ])
+    try {
+      await once(holder.stdout, 'data')
+      await mkdir(join(boots, 'busy/umid'), { recursive: true })
+      await mkdir(join(boots, 'killed/umid'), { recursive: true })
+      await writeFile(join(boots, 'killed.lock'), '')
+      await writeFile(join(boots, 'init-1-x'), '')
+      await sweep(boots)
+      expect((await readdir(boots)).sort()).toEqual(['busy', 'busy.lock'])
+      holder.kill('SIGKILL')
+      await once(holder, 'exit')
+      await sweep(boots)
+      expect(await readdir(boots)).toEqual([])
+    } finally {
+      holder.kill('SIGKILL')
+      await rm(boots, { recursive: true })
+    }
+  })
+})
+
+describe('untilMark', () => {
+  const passed = async (...chunks: string[]) => {
+    async function* stream() {
+      for (const chunk of chunks) yield Buffer.from(chunk)
+    }
+    const parts: string[] = []
+    for await (const part of untilMark(stream(), Buffer.from('<<>'))) parts.push(part.toString())
+    return parts
+  }
+
+  it('passes what comes before the mark, wherever it is cut', async () => {
+    const text = 'a<<<><<b<<>c<<>'
+    const [whole, end] = ['a<', text.indexOf('<<>')]
+    for (let i = 0; i <= text.length; i++)
+      for (let j = i; j <= text.length; j++)
+        expect((await passed(text.slice(0, i), text.slice(i, j), text.slice(j))).join('')).toBe(whole)
+    expect(end).toBe(whole.length)
+  })
+
+  it('passes everything when no mark comes', async () => {
+    expect(await passed('a<', '<')).toEqual(['a', '<<'])
+  })
+
+  it('keeps nothing back that cannot be of the mark', async () => {
+    expect(await passed('a', '<b', 'c<')).toEqual(['a', '<b', 'c', '<'])
+  })
+})
+
 describe('parseResult', () => {
+  it('knows a command that was not run', () => {
+    expect(parseResult('status nowhere\nend\n')).toEqual({ status: null, splats: [] })
+  })
+
   it('reads status and alarms', () => {
     expect(parseResult('status 7\r\nsplat [1] WARNING: x\r\nend\r\n')).toEqual({
       status: 7,

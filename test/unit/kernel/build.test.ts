@@ -2,12 +2,14 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { appendFileSync } from 'node:fs'
+import { chmod, chown, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type Build, buildKernel } from '../../../src/kernel/build.js'
+import type { ProgressOutput } from '../../../src/kernel/progress.js'
 import type { Patch } from '../../../src/kernel/series.js'
 import { openTree } from '../../../src/kernel/tree.js'
 import { five, makeTree, numbers, patch } from './fixture.js'
@@ -41,13 +43,18 @@ beforeEach(async () => {
 afterEach(async () => {
   await tree[Symbol.asyncDispose]()
   await rm(cache, { recursive: true, force: true })
+  vi.unstubAllEnvs()
 })
 
 const silent = { write: () => true }
 
-async function build(patches: Patch[], identity = 'one'): Promise<Build> {
+async function build(
+  patches: Patch[],
+  identity: string | null = 'one',
+  progress: ProgressOutput = silent,
+): Promise<Build> {
   const request = { tree: await openTree(tree.root), identity, target: 'uml', debug: null, patches } as const
-  return buildKernel({ ...request, patches }, silent, cache)
+  return buildKernel({ ...request, patches }, progress, cache)
 }
 
 const compiled = async (done: Build) =>
@@ -93,6 +100,84 @@ describe('buildKernel', () => {
     const a = await build([patch('0001-a.patch', five)])
     const b = await build([patch('0001-a.patch', five.replace('+five', '+FIVE'))])
     expect(b.directory).not.toBe(a.directory)
+  })
+
+  it('keeps nothing when make ends well without a kernel', async () => {
+    await writeFile(`${tree.root}/Makefile`, makefile.replace(/^linux:.*\n.*/m, 'linux:\n\t@true'))
+    for (let run = 0; run < 2; run++)
+      await expect(build([])).rejects.toMatchObject({
+        code: 'KERNEL',
+        message: 'make ended well and made no kernel',
+      })
+    expect((await readdir(`${cache}/build`)).filter((name) => /-\w{12}\.json$/.test(name))).toEqual([])
+  })
+
+  it('makes a kernel again that is gone, or whose tree is', async () => {
+    const first = await build([])
+    await rm(first.kernel)
+    const others = 'linux: others\nothers:\n\tls .. > others\n'
+    await writeFile(`${first.directory}/Makefile`, makefile + others)
+    expect(await build([])).toEqual(first)
+    expect(await compiled(first)).toHaveLength(2)
+    // A kernel that is not finished must not have the record of the one before.
+    expect(await readFile(`${first.directory}/others`, 'utf8')).not.toMatch(/-\w{12}\.json$/m)
+    await rm(first.directory, { recursive: true })
+    expect(await build([])).toEqual(first)
+    expect(await readFile(first.kernel, 'utf8')).toBe(`${numbers(10)}other\n`)
+    expect(await build([])).toEqual({ ...first, fresh: false })
+  })
+
+  it('is not changed by variables that are no part of its name', async () => {
+    await writeFile(
+      `${tree.root}/Makefile`,
+      `${makefile}linux: environment\nenvironment:\n\tenv > environment\n`,
+    )
+    // With them nothing would be made, and a file not copied.
+    vi.stubEnv('MAKEFLAGS', 'n')
+    vi.stubEnv('TAR_OPTIONS', '--exclude=other')
+    const names = ['KBUILD_OUTPUT', 'O', 'CC', 'LLVM', 'CROSS_COMPILE', 'KCFLAGS', 'KCPPFLAGS', 'HOSTCFLAGS']
+    for (const name of names) vi.stubEnv(name, 'leaked')
+    const { directory, kernel } = await build([])
+    expect(await readFile(kernel, 'utf8')).toBe(`${numbers(10)}other\n`)
+    const environment = await readFile(`${directory}/environment`, 'utf8')
+    expect(environment).not.toContain('leaked')
+    expect(environment).toMatch(/^ARCH=um$/m)
+  })
+
+  it('is of one state of a tree: an edit while it is copied is said, and the next one is of the new state', async () => {
+    const edits = {
+      write: (text: string) => {
+        if (text.includes('copying')) appendFileSync(`${tree.root}/file`, 'edited\n')
+        return true
+      },
+    }
+    await expect(build([], null, edits)).rejects.toMatchObject({
+      code: 'KERNEL',
+      message: `${tree.root} was changed while it was copied`,
+    })
+    const done = await build([], null)
+    expect(done.fresh).toBe(true)
+    expect(await readFile(done.kernel, 'utf8')).toContain('edited\n')
+    expect((await build([], null)).fresh).toBe(false)
+  })
+
+  it("as root keeps nobody's owners and modes", async ({ skip }) => {
+    if (process.geteuid!() !== 0) skip('not root')
+    await chmod(`${tree.root}/file`, 0o777)
+    await chown(`${tree.root}/file`, 1000, 1000)
+    await chmod(tree.root, 0o770)
+    await chown(tree.root, 1000, 1000)
+    const { directory } = await build([])
+    const access = async (path: string) => {
+      const { uid, gid, mode } = await stat(path)
+      return [uid, gid, mode & 0o7777]
+    }
+    expect(await access(directory)).toEqual([0, 0, 0o755])
+    expect(await access(`${directory}/file`)).toEqual([0, 0, 0o777 & ~process.umask()])
+    // What an earlier version had left is no build.
+    await chown(directory, 1000, 1000)
+    expect((await build([])).fresh).toBe(true)
+    expect(await access(directory)).toEqual([0, 0, 0o755])
   })
 
   it('removes builds of the kind that were not used for a day when it makes another, but for three', async () => {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { parsePatch } from '../../../src/kernel/series.js'
 
 /** A throw-away kernel source with a Makefile and the given files. Contents are byte strings. */
@@ -14,6 +14,18 @@ export async function makeTree(files: Record<string, string>): Promise<AsyncDisp
     await writeFile(join(root, path), content, 'latin1')
   }
   return { root, [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true }) }
+}
+
+/** What a tree has besides its Makefile: contents by path, with a slash after the name for directories. */
+export async function contents(root: string): Promise<Record<string, string>> {
+  const found: Record<string, string> = {}
+  for (const entry of await readdir(root, { recursive: true, withFileTypes: true })) {
+    const path = relative(root, join(entry.parentPath, entry.name))
+    if (entry.isFile()) found[path] = await readFile(join(root, path), 'latin1')
+    else found[`${path}${entry.isDirectory() ? '/' : ''}`] = ''
+  }
+  delete found.Makefile
+  return found
 }
 
 /** A mailbox patch around a diff. */

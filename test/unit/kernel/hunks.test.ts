@@ -68,6 +68,24 @@ describe('applyToContent', () => {
     expect(reverse(diff, 'a\nc')).toMatchObject({ ok: false })
   })
 
+  it('takes what was at the beginning or at the end of the file only there, as git does', () => {
+    const lines = ' 18\n 19\n 20\n+new\n'
+    const last = `--- a/f\n+++ b/f\n@@ -18,3 +18,4 @@\n${lines}`
+    expect(apply(last, numbers(20))).toEqual({ ok: true, content: `${numbers(20)}new\n` })
+    expect(apply(last, `first\n${numbers(20)}`)).toEqual({ ok: true, content: `first\n${numbers(20)}new\n` })
+    const end = 'found at line 18, the patch expects it at the end of the file'
+    // Also what has it already: it must not go in twice.
+    for (const content of [`${numbers(20)}new\n`, `${numbers(20)}other\n`])
+      expect(apply(last, content)).toEqual({ ok: false, failures: [{ hunk: 1, why: end }] })
+    const first = '--- a/f\n+++ b/f\n@@ -1,3 +1,4 @@\n+new\n 1\n 2\n 3\n'
+    expect(apply(first, numbers(20))).toEqual({ ok: true, content: `new\n${numbers(20)}` })
+    const beginning = 'found at line 2, the patch expects it at the beginning of the file'
+    expect(apply(first, `new\n${numbers(20)}`)).toEqual({
+      ok: false,
+      failures: [{ hunk: 1, why: beginning }],
+    })
+  })
+
   it('keeps bytes that are not UTF-8', () => {
     const diff = '--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n \xff\xe4\n-b\n+\x80\n'
     expect(apply(diff, '\xff\xe4\nb\n')).toEqual({ ok: true, content: '\xff\xe4\n\x80\n' })

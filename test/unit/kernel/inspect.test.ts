@@ -1,20 +1,41 @@
 // SPDX-License-Identifier: MIT
 
 import { execFile } from 'node:child_process'
-import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
+import {
+  appendFile,
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
 import { inspect, inspectAll } from '../../../src/kernel/inspect.js'
 import type { Patch } from '../../../src/kernel/series.js'
 import { openTree } from '../../../src/kernel/tree.js'
 import { Workspace } from '../../../src/kernel/workspace.js'
-import { created, five, makeTree, numbers, patch, seven } from './fixture.js'
+import { contents, created, five, makeTree, numbers, patch, seven } from './fixture.js'
 
 const series = [
   patch('0001-five.patch', five),
   patch('0002-seven.patch', seven),
   patch('0003-new.patch', created),
 ]
+/** Can be applied again and again. */
+const appended = `diff --git a/file b/file
+--- a/file
++++ b/file
+@@ -18,3 +18,5 @@
+ 18
+ 19
+ 20
++20
++20
+`
 const states = async (root: string) =>
   (await inspect(new Workspace(root), series)).patches.map((p) => p.state)
 
@@ -55,6 +76,29 @@ describe('a series and a tree', () => {
     await using tree = await makeTree({ file: numbers(20, { 5: 'five' }) })
     const { patches } = await inspect(new Workspace(tree.root), [both])
     expect(patches[0]!.state).toBe('partial')
+  })
+
+  it('takes out what is in without those before it', async () => {
+    await using tree = await makeTree({ file: numbers(20), 'new/script': '#!/bin/sh\nexit 0\n' })
+    const found = await inspect(new Workspace(tree.root), series)
+    expect(found.patches.map(({ state }) => state)).toEqual(['applies', 'applies', 'applied'])
+    expect([...found.removable]).toEqual([series[2]])
+    await found.unpatched.commit()
+    expect(await contents(tree.root)).toEqual({ file: numbers(20), 'new/': '' })
+  })
+
+  it('does not take out what others build on', async () => {
+    // Somebody changed a line that the first patch brought.
+    await using tree = await makeTree({ file: numbers(20, { 5: 'five', 7: 'seven' }) })
+    const found = await inspect(new Workspace(tree.root), [series[0]!])
+    expect(found.patches[0]!.state).toBe('conflict')
+    expect(found.removable.size).toBe(0)
+  })
+
+  it('tells a patch that is in, when some of it would go in once more', async () => {
+    const end = patch('0001-end.patch', appended)
+    await using tree = await makeTree({ file: `${numbers(20)}20\n20\n` })
+    expect((await inspect(new Workspace(tree.root), [end])).patches[0]!.state).toBe('applied')
   })
 
   it('does not touch the index of a git tree, and keeps modes', async () => {
@@ -153,27 +197,67 @@ describe('commit', () => {
   it('writes nothing at all when one file cannot be written', async () => {
     await using tree = await makeTree({ file: numbers(20) })
     const { patched } = await inspect(new Workspace(tree.root), series)
-    // A file where the new directory should be: the last step fails.
+    // A file where the new directory should be
     await writeFile(`${tree.root}/new`, 'in the way\n')
+    await expect(patched.commit()).rejects.toMatchObject({ code: 'ENOTDIR' })
+    expect(await contents(tree.root)).toEqual({ file: numbers(20), new: 'in the way\n' })
+  })
+
+  it('puts back what it had replaced, with the directories that it made, when a later rename fails', async () => {
+    await using tree = await makeTree({ file: numbers(20) })
+    const { patched } = await inspect(new Workspace(tree.root), [
+      ...series,
+      patch('0004-deep.patch', created.replaceAll('new/script', 'new/deep/script')),
+    ])
+    await mkdir(`${tree.root}/new/script`, { recursive: true })
     await expect(patched.commit()).rejects.toMatchObject({ code: 'EEXIST' })
-    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
-    await expect(stat(`${tree.root}/file.lowerwatch-${process.pid}`)).rejects.toMatchObject({
-      code: 'ENOENT',
+    expect(await contents(tree.root)).toEqual({
+      file: numbers(20),
+      'new/': '',
+      'new/script/': '',
     })
   })
 
-  it('puts back what it had replaced when a later rename fails', async () => {
+  it('changes nothing when somebody else has written to a file since it was read', async () => {
     await using tree = await makeTree({ file: numbers(20) })
     const { patched } = await inspect(new Workspace(tree.root), series)
-    await mkdir(`${tree.root}/new/script`, { recursive: true })
-    await expect(patched.commit()).rejects.toMatchObject({ code: 'EISDIR' })
-    expect(await readFile(`${tree.root}/file`, 'latin1')).toBe(numbers(20))
+    await appendFile(`${tree.root}/file`, 'mine\n')
+    await expect(patched.commit()).rejects.toThrow('file was changed by somebody else meanwhile')
+    expect(await contents(tree.root)).toEqual({ file: `${numbers(20)}mine\n` })
   })
 
-  it('does not write through a link', async () => {
+  it('does not write through a link, be it the file or on the way to it', async () => {
     await using tree = await makeTree({ 'elsewhere/real': numbers(20) })
     await symlink('elsewhere/real', `${tree.root}/file`)
-    await expect(states(tree.root)).rejects.toThrow(/not a regular file/)
+    await expect(states(tree.root)).rejects.toThrow(/file is not a regular file/)
+
+    await using other = await makeTree({ file: numbers(20) })
+    await symlink(`${tree.root}/elsewhere`, `${other.root}/new`)
+    await expect(states(other.root)).rejects.toThrow(/new\/script is a link, or behind a link/)
+  })
+
+  it('does not write through a link that comes after the file was read', async () => {
+    await using tree = await makeTree({ file: numbers(20), 'real/kept': '' })
+    const { patched } = await inspect(new Workspace(tree.root), series)
+    await symlink('real', `${tree.root}/new`)
+    await expect(patched.commit()).rejects.toThrow(/behind a link/)
+    expect(await contents(tree.root)).toMatchObject({ file: numbers(20), 'real/kept': '' })
+    expect(await readdir(`${tree.root}/real`)).toEqual(['kept'])
+  })
+
+  it.runIf(process.getuid?.() === 0)('leaves files to their owners, and drops set-user-ID', async () => {
+    await using tree = await makeTree({ file: numbers(20) })
+    await chown(tree.root, 1234, 4321)
+    await chown(`${tree.root}/file`, 1234, 5678)
+    await chmod(`${tree.root}/file`, 0o4750)
+    await (await inspect(new Workspace(tree.root), series)).patched.commit()
+    const owner = async (path: string) => {
+      const { uid, gid, mode } = await stat(`${tree.root}/${path}`)
+      return [uid, gid, mode & 0o7777]
+    }
+    expect(await owner('file')).toEqual([1234, 5678, 0o750])
+    expect(await owner('new')).toEqual([1234, 4321, 0o755])
+    expect(await owner('new/script')).toEqual([1234, 4321, 0o755])
   })
 })
 

@@ -18,31 +18,27 @@ describe('withLock', () => {
   it('lets one in at a time and says that it waits', async () => {
     const path = join(directory, 'busy')
     const order: string[] = []
-    let release = () => {}
-    const released = new Promise<void>((resolve) => {
-      release = resolve
-    })
-    const first = withLock(
+    let second: Promise<void> | undefined
+    await withLock(
       path,
-      () => {},
+      () => expect.unreachable(),
       async () => {
         order.push('first in')
-        // The second one may wait, and say so, before this runs.
-        await released
+        await new Promise<void>((waits) => {
+          second = withLock(
+            path,
+            () => {
+              order.push('waiting')
+              waits()
+            },
+            async () => void order.push('second in'),
+          )
+        })
         order.push('first out')
       },
     )
-    const second = withLock(
-      path,
-      () => {
-        order.push('waiting')
-        release()
-      },
-      async () => void order.push('second in'),
-    )
-    await Promise.all([first, second])
-    expect(order.toSpliced(order.indexOf('waiting'), 1)).toEqual(['first in', 'first out', 'second in'])
-    expect(order.indexOf('waiting')).toBeLessThan(order.indexOf('first out'))
+    await second
+    expect(order).toEqual(['first in', 'waiting', 'first out', 'second in'])
     await expect(access(path)).rejects.toMatchObject({ code: 'ENOENT' })
   })
 

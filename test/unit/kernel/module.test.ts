@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -14,6 +14,7 @@ import {
   checkSeries,
   modulePatches,
 } from '../../../src/kernel/module/checks.js'
+import { putCopy } from '../../../src/kernel/module/commands.js'
 import { readModule } from '../../../src/kernel/module/elf.js'
 import { type Headers, parseConfig, parseSymvers } from '../../../src/kernel/module/headers.js'
 import { includedBeside, moduleSource, pointOf } from '../../../src/kernel/module/source.js'
@@ -273,4 +274,20 @@ describe('the sources of a module', () => {
     const sources = new Map([['fs/overlayfs/a.c', '#include "../gone.h"\n']])
     await expect(includedBeside(sources, '/nowhere')).rejects.toThrow(/includes fs\/gone\.h/)
   })
+})
+
+it('a module is copied to where it is wanted, not to what a link there leads to', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'lowerwatch-module-'))
+  try {
+    for (const name of ['built.ko', 'victim']) await writeFile(`${folder}/${name}`, name)
+    await symlink('victim', `${folder}/overlay.ko`)
+    for (let run = 0; run < 2; run++) await putCopy(`${folder}/built.ko`, `${folder}/overlay.ko`)
+    expect((await lstat(`${folder}/overlay.ko`)).isFile()).toBe(true)
+    expect(await readFile(`${folder}/overlay.ko`, 'utf8')).toBe('built.ko')
+    expect(await readFile(`${folder}/victim`, 'utf8')).toBe('victim')
+    await expect(putCopy(`${folder}/built.ko`, folder)).rejects.toMatchObject({ code: 'EISDIR' })
+    expect((await readdir(folder)).sort()).toEqual(['built.ko', 'overlay.ko', 'victim'])
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
 })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-import { mkdir, mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -61,6 +61,20 @@ describe('prune', () => {
     expect(await markUsed(`${folder}/7.2-uml-patched-${key(4)}`)).toBe(true)
     expect(await prune(folder, '7.2-uml-patched')).toEqual([`7.2-uml-patched-${key(3)}`])
     expect(await markUsed(`${folder}/7.2-uml-patched-${key(3)}`)).toBe(false)
+  })
+
+  it('has nothing against an entry whose time cannot be changed', async () => {
+    await symlink('/etc/passwd', `${folder}/entry.json`)
+    await chmod(folder, 0o755)
+    // Whoever is not root.
+    if (process.getuid!() === 0) process.seteuid!(65534)
+    try {
+      await expect(utimes('/etc/passwd', 1, 1)).rejects.toMatchObject({ code: 'EPERM' })
+      expect(await markUsed(`${folder}/entry`)).toBe(true)
+      expect(await markUsed(`${folder}/none`)).toBe(false)
+    } finally {
+      process.seteuid!(process.getuid!())
+    }
   })
 
   it('leaves one that somebody marks as used after it was found to be old', async () => {

@@ -16,12 +16,17 @@ import {
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { Archive } from '../../../src/kernel/apt.js'
+import { writeRecord } from '../../../src/kernel/cache.js'
+import { obtainBuild } from '../../../src/kernel/commands.js'
+import { fetchSource } from '../../../src/kernel/fetch.js'
 import { moduleStatus, obtainFor } from '../../../src/kernel/module/commands.js'
 import { cleanEnvironment } from '../../../src/kernel/module/environment.js'
 import { secureProgram } from '../../../src/kernel/module/program.js'
-import { securePath, secureTree, stranger } from '../../../src/kernel/module/secure.js'
+import { secureCache, securePath, secureTree, stranger } from '../../../src/kernel/module/secure.js'
 import { Target } from '../../../src/kernel/module/target.js'
+import { makeTree } from './fixture.js'
 
 const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url))
 const release = '6.12.95-test'
@@ -92,6 +97,42 @@ describe('who can change a file', () => {
   it('ends with links that lead to themselves', async () => {
     await using there = await directory({ loop: '-> loop' })
     await expect(securePath(`${there.root}/loop`, '')).rejects.toMatchObject({ code: 'NO_SUCH_PATH' })
+  })
+})
+
+describe('the cache', () => {
+  afterEach(() => vi.unstubAllEnvs())
+
+  it('that somebody else can change is not used by root: no source, kernel or list of packages of it', async ({
+    skip,
+  }) => {
+    if (process.geteuid!() !== 0) skip('not root')
+    await using there = await directory({ 'lowerwatch/kernel/src/7.99.1-1/Makefile': '' })
+    await using tree = await makeTree({})
+    const cache = `${there.root}/lowerwatch/kernel`
+    const planted = { version: '7.99', packageVersion: '7.99.1-1', identity: 'x', tree: '' }
+    await writeRecord(`${cache}/src/7.99.1-1`, planted)
+    const note = () => {}
+    await fetchSource('7.99', note, cache)
+    await chmod(there.root, 0o777)
+    vi.stubEnv('XDG_CACHE_HOME', there.root)
+    const build = { target: 'uml', series: 'all', stock: true, tree: tree.root } as const
+    await expect(obtainBuild(build)).rejects.toMatchObject(refused(there.root))
+    await expect(fetchSource('7.99', note, cache)).rejects.toMatchObject(refused(there.root))
+    await expect(Archive.open(cache, note)).rejects.toMatchObject(refused(there.root))
+    await expect(obtainFor({ release }, cache)).rejects.toMatchObject({ code: 'NOT_PERMITTED' })
+  })
+
+  it('gets files from root that nobody else can write', async ({ skip }) => {
+    if (process.geteuid!() !== 0) skip('not root')
+    await using there = await directory()
+    const before = process.umask(0o007)
+    try {
+      await secureCache(there.root)
+      expect(process.umask()).toBe(0o027)
+    } finally {
+      process.umask(before)
+    }
   })
 })
 
