@@ -76,6 +76,7 @@ export class TreeFiles {
     try {
       await native.rename(this.lane, this.top, from, to, { noReplace: true })
     } catch (error) {
+      if (isSyscallError(error, 'EEXIST')) throw changed(to)
       // A file system that knows no flags of renameat2(2), such as NFS
       if (!isSyscallError(error, 'EINVAL')) refuseLink(to, error)
       if ((await this.stat(to)) !== null) throw changed(to)
