@@ -26,6 +26,8 @@ export interface Write {
 const journalSchema = v.object({
   state: v.picklist(['preparing', 'exchanging', 'done']),
   files: v.array(v.object({ path: v.string(), existed: v.boolean() })),
+  /** That were not there, from the top. */
+  directories: v.array(v.string()),
 })
 type Journal = v.InferOutput<typeof journalSchema>
 
@@ -44,23 +46,26 @@ export async function writeAll(root: string, writes: Write[]): Promise<void> {
   const files = writes.map(({ path, was }) => ({ path, existed: was !== null }))
   await locked(root, async (tree, abort) => {
     await refuseHalf(tree, root)
-    const made: ByteString[] = []
-    let journal: Journal = { state: 'preparing', files }
+    // Before anything is ours to remove
+    for (const { path } of writes) await refuseTaken(tree, path)
+    const directories = await directoriesFor(tree, writes)
+    let journal: Journal = { state: 'preparing', files, directories }
     const enter = async (state: Journal['state']) => {
-      journal = { state, files }
+      journal = { ...journal, state }
       await writeJournal(tree, journal)
     }
     try {
       await enter('preparing')
-      for (const write of writes) await prepare(tree, write, made, abort)
+      for (const directory of directories) await tree.makeDirectory(directory)
+      for (const write of writes) await prepare(tree, write, abort)
       await enter('exchanging')
       for (const write of writes) await exchange(tree, write, abort)
       await enter('done')
     } catch (error) {
-      await finish(tree, journal, made, error)
+      await finish(tree, journal, error)
       throw error
     }
-    await finish(tree, journal, [], null)
+    await finish(tree, journal, null)
   })
 }
 
@@ -73,7 +78,7 @@ export async function restore(root: string): Promise<number> {
   if (await TreeFiles.with(root, isWhole)) return 0
   return locked(root, async (tree) => {
     const journal = await readJournal(tree)
-    if (journal !== null) await finish(tree, journal, [], null)
+    if (journal !== null) await finish(tree, journal, null)
     return journal?.files.length ?? 0
   })
 }
@@ -100,14 +105,23 @@ function locked<T>(root: string, work: (tree: TreeFiles, abort: AbortSignal) => 
   )
 }
 
-async function prepare(tree: TreeFiles, write: Write, made: ByteString[], abort: AbortSignal): Promise<void> {
-  abort.throwIfAborted()
-  const { path, content, executable, was } = write
+async function refuseTaken(tree: TreeFiles, path: ByteString): Promise<void> {
   for (const name of [oldName(path), newName(path)])
     if ((await tree.stat(name)) !== null)
       throw new LowerwatchError('KERNEL', `${display(name)} is in the way`)
+}
+
+async function directoriesFor(tree: TreeFiles, writes: Write[]): Promise<ByteString[]> {
+  const missing = new Set<ByteString>()
+  for (const { path, content } of writes)
+    for (const directory of content === null ? [] : await tree.missingParents(path)) missing.add(directory)
+  return [...missing]
+}
+
+async function prepare(tree: TreeFiles, write: Write, abort: AbortSignal): Promise<void> {
+  abort.throwIfAborted()
+  const { path, content, executable, was } = write
   if (content === null) return
-  await tree.makeParents(path, made)
   const owner = was ?? { ...(await tree.ownerFor(path)), mode: executable ? 0o755 : 0o644 }
   await tree.create(newName(path), content, owner)
 }
@@ -128,12 +142,8 @@ async function requireSame(tree: TreeFiles, name: ByteString, path: ByteString, 
   if (now === null || !isSame(now, was)) throw changed(path)
 }
 
-/**
- * Brings a tree to one of its two ends. Each step is for itself: one that fails must not keep the others from theirs.
- *
- * @param made directories that were made for new files
- */
-async function finish(tree: TreeFiles, journal: Journal, made: ByteString[], cause: unknown): Promise<void> {
+/** Brings a tree to one of its two ends. Each step is for itself: one that fails must not keep the others from theirs. */
+async function finish(tree: TreeFiles, journal: Journal, cause: unknown): Promise<void> {
   const failures: string[] = []
   const attempt = async (path: ByteString, step: () => Promise<void>) => {
     try {
@@ -149,7 +159,8 @@ async function finish(tree: TreeFiles, journal: Journal, made: ByteString[], cau
       await tree.remove(newName(file.path))
     })
   }
-  for (const directory of [...made].reverse()) await attempt(directory, () => tree.removeDirectory(directory))
+  for (const directory of journal.state === 'done' ? [] : [...journal.directories].reverse())
+    await attempt(directory, () => tree.removeDirectory(directory))
   await attempt(journalName, () => tree.remove(newName(journalName)))
   if (failures.length === 0) return tree.remove(journalName)
   throw new LowerwatchError('KERNEL', `the tree is half changed: ${failures.join(', ')}`, {
@@ -170,6 +181,8 @@ async function putBack(tree: TreeFiles, { path, existed }: Journal['files'][numb
 
 async function writeJournal(tree: TreeFiles, journal: Journal): Promise<void> {
   const owner = { ...(await tree.ownerFor(journalName)), mode: 0o600 }
+  // Of a process that was killed here: this one has the lock.
+  await tree.remove(newName(journalName))
   await tree.create(newName(journalName), JSON.stringify(journal), owner)
   await tree.replace(newName(journalName), journalName)
 }

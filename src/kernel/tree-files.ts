@@ -53,17 +53,18 @@ export class TreeFiles {
     // Anything else may wait for a writer, or do something, when it is opened.
     if ((before.mode & S_IFMT) !== S_IFREG)
       throw new LowerwatchError('KERNEL', `${display(path)} is not a regular file`)
-    return this.open(path, O_RDONLY | O_NONBLOCK, async (fd) => {
-      const content = readFileSync(fd, 'latin1')
-      const stat = await this.stat(path)
-      if (stat === null || !isSame(before, stat)) throw changed(path)
-      return { content, stat }
+    return this.open(path, O_RDONLY | O_NONBLOCK, async (file) => {
+      const opened = await this.statOf(file)
+      if (!isSame(before, opened)) throw changed(path)
+      const content = readFileSync(file.fd, 'latin1')
+      if (!isSame(opened, await this.statOf(file))) throw changed(path)
+      return { content, stat: opened }
     })
   }
 
   /** Makes a file that is not there yet. Its owner is kept as far as this process may give files away. */
   async create(path: ByteString, content: ByteString, { uid, gid, mode }: Owner): Promise<void> {
-    await this.open(path, O_WRONLY | O_CREAT | O_EXCL, async (fd) => {
+    await this.open(path, O_WRONLY | O_CREAT | O_EXCL, async ({ fd }) => {
       writeFileSync(fd, content, 'latin1')
       give(fd, uid, gid)
       // Not the bits with which it would run as its owner.
@@ -98,16 +99,18 @@ export class TreeFiles {
     await this.inParent(path, rmdir).catch((error) => ignore(error, 'ENOENT', 'ENOTDIR', 'ENOTEMPTY'))
   }
 
-  /** Makes the directories that a path goes through, and adds those that it made to `made`. */
-  async makeParents(path: ByteString, made: ByteString[]): Promise<void> {
-    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
-      const directory = path.slice(0, end)
-      if ((await this.stat(directory)) !== null) continue
-      const owner = await this.ownerFor(directory)
-      await native.makeDirectory(this.lane, this.top, directory, 0o755)
-      made.push(directory)
-      await this.open(directory, O_RDONLY | O_DIRECTORY, async (fd) => give(fd, owner.uid, owner.gid))
-    }
+  /** The directories that a path goes through and that are not there, from the top. */
+  async missingParents(path: ByteString): Promise<ByteString[]> {
+    const missing: ByteString[] = []
+    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1))
+      if ((await this.stat(path.slice(0, end))) === null) missing.push(path.slice(0, end))
+    return missing
+  }
+
+  async makeDirectory(path: ByteString): Promise<void> {
+    const { uid, gid } = await this.ownerFor(path)
+    await native.makeDirectory(this.lane, this.top, path, 0o755)
+    await this.open(path, O_RDONLY | O_DIRECTORY, async ({ fd }) => give(fd, uid, gid))
   }
 
   /** Who a new path belongs to: whoever has the directory that it is in. */
@@ -117,12 +120,16 @@ export class TreeFiles {
     return directory
   }
 
-  private async open<T>(path: ByteString, flags: number, work: (fd: number) => Promise<T>): Promise<T> {
+  private async statOf(file: Handle): Promise<Stat> {
+    return (await native.statAt(this.lane, file, ''))!
+  }
+
+  private async open<T>(path: ByteString, flags: number, work: (file: Handle) => Promise<T>): Promise<T> {
     const handle = await native
       .openBeneath(this.lane, this.top, path, flags, flags & O_CREAT ? 0o600 : 0)
       .catch((error) => refuseLink(path, error))
     try {
-      return await work(handle.fd)
+      return await work(handle)
     } finally {
       handle.close()
     }
@@ -130,7 +137,7 @@ export class TreeFiles {
 
   /** The last name of a path, reached through a descriptor of its directory. */
   private async inParent(path: ByteString, work: (name: Buffer) => Promise<void>): Promise<void> {
-    await this.open(parentOf(path), O_PATH | O_DIRECTORY, (fd) =>
+    await this.open(parentOf(path), O_PATH | O_DIRECTORY, ({ fd }) =>
       work(
         Buffer.concat([Buffer.from(`/proc/self/fd/${fd}/`), toBuffer(path.slice(path.lastIndexOf('/') + 1))]),
       ),
@@ -161,8 +168,8 @@ function give(fd: number, uid: number, gid: number): void {
   try {
     fchownSync(fd, uid, gid)
   } catch (error) {
-    // Only root can give files away; somebody who shares the tree with its owner owns what he writes.
-    ignore(error, 'EPERM')
+    // Only root can give files away, and in a user namespace not to everybody; who shares a tree owns what he writes.
+    ignore(error, 'EPERM', 'EINVAL')
   }
 }
 

@@ -1657,9 +1657,8 @@ def impure_mark_of_a_dir_goes_with_its_last_name(b):
     same(err_of(os.getxattr, b.u + "/d", "trusted.overlay.impure"), errno.ENODATA)
 
 
-@case()
-def cwd_that_a_path_with_a_dot_led_to(b):
-    """The path ends in a directory that it passed on the way: the next one that starts there is not its next step."""
+def two_dirs_of_which_one_is_merged(b):
+    """Lower a/x and b/x with a file f each; gives the path of a/x, which has an upper, too, after it was looked at for a while."""
     for n in "ab":
         os.makedirs(f"{b.l}/{n}/x")
         write(f"{b.l}/{n}/x/f", n)
@@ -1667,31 +1666,34 @@ def cwd_that_a_path_with_a_dot_led_to(b):
     write(b.m + "/a/x/up", "")
     same(read(b.m + "/a/x/f"), "a")
     settled(b.m + "/a/x/f")
-    os.chdir(b.m + "/a/x/.")
+    return b.m + "/a/x"
+
+
+def exchange_both(b):
     libc.renameat2(-100, os.fsencode(b.l + "/a"), -100, os.fsencode(b.l + "/b"), 2)
     b.changed("")
+
+
+@case()
+def cwd_that_a_path_with_a_dot_led_to(b):
+    """The path ends in a directory that it passed on the way: the next one that starts there is not its next step."""
+    os.chdir(two_dirs_of_which_one_is_merged(b) + "/.")
+    exchange_both(b)
     same(read("f"), "b")
 
 
 @case()
 def dir_below_a_mount_where_a_walk_starts(b):
     """The path before led through it into what is mounted there, and did not go on in it."""
-    for n in "ab":
-        os.makedirs(f"{b.l}/{n}/x")
-        write(f"{b.l}/{n}/x/f", n)
-    b.mount()
-    write(b.m + "/a/x/up", "")
-    same(read(b.m + "/a/x/f"), "a")
-    settled(b.m + "/a/x/f")
-    os.chdir(b.m + "/a/x")
-    mount("inner", b.m + "/a/x", "tmpfs")
+    directory = two_dirs_of_which_one_is_merged(b)
+    os.chdir(directory)
+    mount("inner", directory, "tmpfs")
     try:
-        same(exists(b.m + "/a/x/f"), False)
-        libc.renameat2(-100, os.fsencode(b.l + "/a"), -100, os.fsencode(b.l + "/b"), 2)
-        b.changed("")
+        same(exists(directory + "/f"), False)
+        exchange_both(b)
         same(read("f"), "b")
     finally:
-        umount(b.m + "/a/x")
+        umount(directory)
 
 
 @case()

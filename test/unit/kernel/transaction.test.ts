@@ -37,6 +37,8 @@ async function endHalfWay(root: string, signal: NodeJS.Signals): Promise<NodeJS.
     for (const place of ${JSON.stringify(places)})
       for (const [name, content] of [['change', 'new'], ['remove', null], ['create', 'new']])
         writes.push({ path: place + '-' + name, content, executable: false, was: await was(place + '-' + name) })
+    // In directories that are made for them
+    for (const write of writes) if (write.was === null) write.path = 'fresh/' + write.path
     await writeAll(root, writes)`
   const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
     stdio: ['ignore', 'inherit', 'ignore'],
@@ -75,7 +77,7 @@ describe('changing many files', () => {
       a: 'new\n',
       b: 'new\n',
       [`b${journal}-old`]: 'old\n',
-      [journal]: JSON.stringify({ state: 'done', files }),
+      [journal]: JSON.stringify({ state: 'done', files, directories: [] }),
     })
     expect(await restore(tree.root)).toBe(2)
     expect(await contents(tree.root)).toEqual({ a: 'new\n', b: 'new\n' })
@@ -86,7 +88,7 @@ describe('changing many files', () => {
     await using tree = await makeTree({
       a: 'mine\n',
       [`a${journal}-new`]: 'new\n',
-      [journal]: JSON.stringify({ state: 'exchanging', files }),
+      [journal]: JSON.stringify({ state: 'exchanging', files, directories: [] }),
     })
     expect(await restore(tree.root)).toBe(1)
     expect(await contents(tree.root)).toEqual({ a: 'mine\n' })
@@ -96,10 +98,21 @@ describe('changing many files', () => {
     await using tree = await makeTree({ a: 'old\n', [journal]: '{"state": "over"}' })
     await expect(restore(tree.root)).rejects.toThrow(/is not what `kernel apply` writes/)
     await rm(`${tree.root}/${journal}`)
-    await writeFile(`${tree.root}/a${journal}-old`, 'mine\n')
     const workspace = new Workspace(tree.root)
     await workspace.put('a', 'new\n')
-    await expect(workspace.commit()).rejects.toThrow(/a\.lowerwatch-apply-old is in the way/)
-    expect(await contents(tree.root)).toEqual({ a: 'old\n', [`a${journal}-old`]: 'mine\n' })
+    for (const name of [`a${journal}-old`, `a${journal}-new`]) {
+      await writeFile(`${tree.root}/${name}`, 'mine\n')
+      await expect(workspace.commit()).rejects.toThrow(`${name} is in the way`)
+      expect(await contents(tree.root)).toEqual({ a: 'old\n', [name]: 'mine\n' })
+      await rm(`${tree.root}/${name}`)
+    }
+  })
+
+  it('takes no notice of a journal that was never in its place', async () => {
+    await using tree = await makeTree({ a: 'old\n', [`${journal}${journal}-new`]: '{"sta' })
+    const workspace = new Workspace(tree.root)
+    await workspace.put('a', 'new\n')
+    await workspace.commit()
+    expect(await contents(tree.root)).toEqual({ a: 'new\n' })
   })
 })
