@@ -15,24 +15,24 @@
 namespace lowerwatch {
 namespace {
 
-struct Identity {
+struct EncodedHandle {
   int type;
   std::string bytes;
 };
 
 // struct file_handle with its room.
-struct Buffer {
+struct HandleBuffer {
   alignas(file_handle) char bytes[sizeof(file_handle) + MAX_HANDLE_SZ]{};
   file_handle* get() { return reinterpret_cast<file_handle*>(bytes); }
 };
 
-std::optional<Identity> HandleAt(int root, const std::string& path, bool fid, SysError& error) {
+std::optional<EncodedHandle> HandleAt(int root, const std::string& path, bool fid, SysError& error) {
   Fd fd(OpenBeneath(root, path, O_PATH));
   if (fd.get() < 0) {
     error = PathFailure("openat2", path);
     return std::nullopt;
   }
-  Buffer buffer;
+  HandleBuffer buffer;
   buffer.get()->handle_bytes = MAX_HANDLE_SZ;
   int mountId = 0;
   int failed = -1;
@@ -42,7 +42,7 @@ std::optional<Identity> HandleAt(int root, const std::string& path, bool fid, Sy
     failed = name_to_handle_at(fd.get(), "", buffer.get(), &mountId, AT_EMPTY_PATH);
   if (failed == 0) {
     const auto* handle = reinterpret_cast<const char*>(buffer.get()->f_handle);
-    return Identity{buffer.get()->handle_type, std::string(handle, buffer.get()->handle_bytes)};
+    return EncodedHandle{buffer.get()->handle_type, std::string(handle, buffer.get()->handle_bytes)};
   }
   // EOVERFLOW: what an encoder says that cannot.
   if (errno != EOPNOTSUPP && errno != EOVERFLOW) error = PathFailure("name_to_handle_at", path);
@@ -52,10 +52,10 @@ std::optional<Identity> HandleAt(int root, const std::string& path, bool fid, Sy
 Napi::Value HandleAtCall(const Napi::CallbackInfo& info) {
   SharedFd root = Handle::From(info[1]);
   bool fid = info[3].IsObject() && info[3].As<Napi::Object>().Get("fid").ToBoolean();
-  return OnLane<std::optional<Identity>>(
+  return OnLane<std::optional<EncodedHandle>>(
       info[0],
       [root, path = BytesFrom(info[2]), fid](SysError& error) { return HandleAt(root->get(), path, fid, error); },
-      [](Napi::Env env, std::optional<Identity>& identity) -> Napi::Value {
+      [](Napi::Env env, std::optional<EncodedHandle>& identity) -> Napi::Value {
         if (!identity) return env.Null();
         Napi::Object object = Napi::Object::New(env);
         object.Set("type", Napi::Number::New(env, identity->type));
@@ -64,8 +64,8 @@ Napi::Value HandleAtCall(const Napi::CallbackInfo& info) {
       });
 }
 
-SharedFd OpenByHandle(int root, const Identity& identity, SysError& error) {
-  Buffer buffer;
+SharedFd OpenByHandle(int root, const EncodedHandle& identity, SysError& error) {
+  HandleBuffer buffer;
   if (identity.bytes.size() > MAX_HANDLE_SZ) {
     error = Failure("open_by_handle_at", "handle too long", EINVAL);
     return nullptr;
@@ -87,7 +87,7 @@ SharedFd OpenByHandle(int root, const Identity& identity, SysError& error) {
 
 Napi::Value OpenByHandleCall(const Napi::CallbackInfo& info) {
   SharedFd root = Handle::From(info[1]);
-  Identity identity{};
+  EncodedHandle identity{};
   if (info[2].IsObject()) {
     Napi::Object object = info[2].As<Napi::Object>();
     if (object.Get("type").IsNumber()) identity.type = object.Get("type").As<Napi::Number>().Int32Value();

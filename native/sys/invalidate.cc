@@ -14,7 +14,7 @@ namespace lowerwatch {
 namespace {
 
 // A directory that is not there any more is no failure: the change that removed it is one of its parent.
-bool IsGone(int code) { return code == ENOENT || code == ENOTDIR || code == ESTALE; }
+bool IsNotThere(int code) { return code == ENOENT || code == ENOTDIR || code == ESTALE; }
 
 Napi::Value Invalidate(const Napi::CallbackInfo& info) {
   SharedFd root = Handle::From(info[1]);
@@ -24,7 +24,7 @@ Napi::Value Invalidate(const Napi::CallbackInfo& info) {
     for (const std::string& directory : directories) {
       Fd fd(OpenBeneath(root->get(), directory, O_RDONLY | O_DIRECTORY));
       bool done = fd.get() >= 0 && ioctl(fd.get(), OVL_IOC_INVALIDATE, &request) == 0;
-      if (done || IsGone(errno)) continue;
+      if (done || IsNotThere(errno)) continue;
       error = PathFailure(fd.get() < 0 ? "openat2" : "ioctl(OVL_IOC_INVALIDATE)", directory);
       return;
     }

@@ -16,7 +16,7 @@ constexpr uint64_t kWanted = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUN
                              STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE | STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE |
                              STATMOUNT_SUPPORTED_MASK;
 
-class Buffer {
+class StatBuffer {
  public:
   kernel::MountStat* get() { return reinterpret_cast<kernel::MountStat*>(words_.get()); }
   size_t size() const { return size_; }
@@ -31,7 +31,7 @@ class Buffer {
 };
 
 // statmount(2), Linux 6.8. 0 or an errno.
-int Stat(uint64_t id, Buffer& buffer) {
+int Stat(uint64_t id, StatBuffer& buffer) {
   kernel::MountIdRequest request;
   request.mountId = id;
   request.parameter = kWanted;
@@ -111,7 +111,7 @@ MountEntry Entry(const kernel::MountStat& stat) {
 bool ReadStatmount(std::vector<MountEntry>& mounts) {
   std::vector<uint64_t> ids;
   if (List(ids) != 0) return false;
-  Buffer buffer;
+  StatBuffer buffer;
   for (uint64_t id : ids) {
     int error = Stat(id, buffer);
     // Gone since it was listed.

@@ -16,6 +16,9 @@
 
 namespace lowerwatch {
 
+// After that many reads of one descriptor in a row others get their turn.
+inline constexpr int maxReads = 64;
+
 class Reader final : public Tree::Listener {
  public:
   Reader(std::shared_ptr<Mailbox> mailbox, SharedFd wake, size_t maxHandles);

@@ -12,10 +12,7 @@ namespace lowerwatch {
 
 namespace {
 
-// After that many reads in a row others get their turn.
-constexpr int maxReads = 64;
-
-uint32_t KindsOf(uint64_t mask) {
+uint32_t FanotifyKinds(uint64_t mask) {
   uint32_t kinds = 0;
   if (mask & FAN_CREATE) kinds |= kind::create;
   if (mask & FAN_DELETE) kinds |= kind::remove;
@@ -76,7 +73,7 @@ void Reader::OnFanotify(const FanEvent& event) {
       to = &record;
       inside |= OnRecord(event, record, kind::movedTo | directory);
     } else if (record.type != FAN_EVENT_INFO_TYPE_FID) {
-      inside |= OnRecord(event, record, KindsOf(event.mask));
+      inside |= OnRecord(event, record, FanotifyKinds(event.mask));
     }
   }
   if (!inside) mailbox_->counters.eventsOutside++;

@@ -10,11 +10,10 @@ namespace lowerwatch {
 
 namespace {
 
-constexpr int maxReads = 64;
 // inotify does not tell who made a change: our own are known by their name.
 constexpr std::string_view nudgePrefix = ".lowerwatch-nudge.";
 
-uint32_t KindsOf(uint32_t mask) {
+uint32_t InotifyKinds(uint32_t mask) {
   uint32_t kinds = 0;
   if (mask & IN_CREATE) kinds |= kind::create;
   if (mask & IN_DELETE) kinds |= kind::remove;
@@ -78,7 +77,7 @@ void Reader::OnInotifyNode(const InotifyEvent& event, Node* node) {
   std::string path;
   // What happens in a directory while it is being renamed is covered by the rename, which is yet to be reported.
   bool placed = tree.PathOf(node, path);
-  uint32_t kinds = KindsOf(event.mask);
+  uint32_t kinds = InotifyKinds(event.mask);
   if (event.name.empty()) {
     // Any other directory's own events are told with its name by the directory above.
     if (root) Report(tree.layer(), "", "", kinds);
