@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { toJson } from '../bytes.js'
+import type { Lane } from '../native.js'
+import { type MountTable, readMountTable } from '../overlay/discover.js'
 import { ladder, type RungName } from '../refresh/ladder.js'
 import type { Unresolved } from '../refresh/unresolved.js'
 import type { WatchedLayer } from '../watch/stream.js'
@@ -17,7 +19,12 @@ export async function report(
   mountWatch: DaemonStatus['mountWatch'],
 ): Promise<DaemonStatus> {
   const overlays: OverlayStatus[] = []
-  for (const managed of manager.managed.values()) overlays.push(await overlayStatus(managed))
+  let table: Promise<MountTable> | undefined
+  const once = (lane: Lane) => {
+    table ??= readMountTable(lane)
+    return table
+  }
+  for (const managed of manager.managed.values()) overlays.push(await overlayStatus(managed, once))
   return {
     version,
     pid: process.pid,
@@ -29,9 +36,12 @@ export async function report(
   }
 }
 
-async function overlayStatus({ controller, watch }: Managed): Promise<OverlayStatus> {
+async function overlayStatus(
+  { controller, watch }: Managed,
+  table: (lane: Lane) => Promise<MountTable>,
+): Promise<OverlayStatus> {
   const { overlay, policy, statistics, unresolved } = controller
-  const rungs = await ladder(overlay, policy, controller.follows)
+  const rungs = await ladder(overlay, policy, controller.follows, table)
   const primary: RungName[] = ['kernel', 'invalidate', 'remount', 'swap', 'drop-caches']
   const rung = rungs.find(({ name, unavailable }) => primary.includes(name) && unavailable === '')
   const watched = watch.layers()

@@ -6,9 +6,21 @@ import { type Handle, type Lane, type Mount, native } from '../native.js'
 import { parseOverlayOptions } from './options.js'
 import type { OverlayDescription } from './types.js'
 
+/** The mount table at one moment. */
+export interface MountTable {
+  mounts: Mount[]
+  overlays: OverlayDescription[]
+}
+
+/** That of the own mount namespace. Rejects with SyscallError if it cannot be read. */
+export async function readMountTable(lane: Lane): Promise<MountTable> {
+  const { mounts } = await native.listMounts(lane)
+  return { mounts, overlays: describeOverlays(mounts) }
+}
+
 /** Every overlay superblock of the own mount namespace. Rejects with SyscallError if the mount table cannot be read. */
 export async function discoverOverlays(lane: Lane): Promise<OverlayDescription[]> {
-  return describeOverlays((await native.listMounts(lane)).mounts)
+  return (await readMountTable(lane)).overlays
 }
 
 /** The overlays in a mount table, one per superblock device. */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { native } from '../native.js'
+import { readMountTable } from '../overlay/discover.js'
 import type { OpenOverlay } from '../overlay/types.js'
 import { type LowerChangesMode, lowerChangesMode } from './lower-changes.js'
 import type { RefreshPolicy } from './policy.js'
@@ -17,12 +18,18 @@ export interface Rung {
  * The refresh ladder of one overlay, best rung first.
  *
  * @param follows - False: the kernel was tried, and does not do what the mount option says
+ * @param table - As for `refuseSwap`
  */
-export async function ladder(overlay: OpenOverlay, policy: RefreshPolicy, follows = true): Promise<Rung[]> {
+export async function ladder(
+  overlay: OpenOverlay,
+  policy: RefreshPolicy,
+  follows = true,
+  table = readMountTable,
+): Promise<Rung[]> {
   const mode = lowerChangesMode(overlay.description)
   const admin = native.capabilities().includes('CAP_SYS_ADMIN') ? '' : 'needs CAP_SYS_ADMIN'
   const readOnly = overlay.description.upper === null
-  const swapReason = policy.swap === 'never' ? 'switched off' : admin || (await refuseSwap(overlay))
+  const swapReason = policy.swap === 'never' ? 'switched off' : admin || (await refuseSwap(overlay, table))
   return [
     {
       name: 'kernel',

@@ -32,6 +32,8 @@ export function hasLowerChanges(): boolean {
 }
 
 function moduleDefault(): string | null {
+  // Asked often, and an exception costs more than this.
+  if (!hasLowerChanges()) return null
   try {
     return readFileSync(parameter, 'latin1').trim()
   } catch {

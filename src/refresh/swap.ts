@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { display } from '../bytes.js'
 import type { Handle } from '../native.js'
 import { native } from '../native.js'
-import { describeOverlays } from '../overlay/discover.js'
+import { readMountTable } from '../overlay/discover.js'
 import type { OpenOverlay, OverlayMount } from '../overlay/types.js'
 
 /**
@@ -18,15 +18,19 @@ export async function swap(overlay: OpenOverlay, fresh: Handle): Promise<void> {
   await native.detachMount(overlay.lane, mountPoint)
 }
 
-/** Why a swap would lose or hide something; '' when it would not. */
-export async function refuseSwap(overlay: OpenOverlay): Promise<string> {
+/**
+ * Why a swap would lose or hide something; '' when it would not.
+ *
+ * @param table - Gives the mount table; who asks for many overlays need not have it read for each
+ */
+export async function refuseSwap(overlay: OpenOverlay, table = readMountTable): Promise<string> {
   const { description } = overlay
   if (description.upper !== null) return 'the overlay has an upper, which two overlays must not share'
   if (description.mounts.length !== 1) return 'the overlay is mounted in several places'
   const mount = description.mounts[0]!
   if (mount.root !== '/') return 'only a sub-directory of the overlay is mounted'
   if (mount.mountPoint === '/') return 'the overlay is the root of this mount namespace'
-  const { mounts } = await native.listMounts(overlay.lane)
+  const { mounts, overlays } = await table(overlay.lane)
   if (mounts.some((other) => other.parentId === mount.id)) return 'something is mounted on top of the overlay'
   const parent = mounts.find((other) => other.id === mount.parentId)
   const groups = [...(parent?.propagation ?? []), ...mount.propagation]
@@ -35,7 +39,7 @@ export async function refuseSwap(overlay: OpenOverlay): Promise<string> {
   if (groups.length > 0 && (await hasPeers(groups, mount, parent?.id ?? -1))) {
     return 'the mount propagates to other mounts'
   }
-  const dependent = describeOverlays(mounts).find(
+  const dependent = overlays.find(
     (other) =>
       other.device !== description.device &&
       other.lower.some((path) => path === mount.mountPoint || path.startsWith(`${mount.mountPoint}/`)),
