@@ -662,6 +662,34 @@ def file_replaced_while_it_is_copied_up(b):
     same(stat.S_IMODE(os.stat(b.m + "/f").st_mode), 0o600 if copied else 0o644)
 
 
+def eventually(check, what):
+    """Raises when it does not get true: nothing here takes ten seconds."""
+    for _ in range(1000):
+        if check():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"not so after 10 s: {what}")
+
+
+def begin(func, *args):
+    """Has a child do it and gives its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            func(*args)
+        finally:
+            os._exit(0)
+    return pid
+
+
+def ended(pid):
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        # Was found to have ended before
+        return True
+
+
 def wait_until_stuck(pid):
     """A process that does not get stuck must not hold up the test for ever: it is why the row fails."""
     for _ in range(2000):
@@ -2208,16 +2236,6 @@ def lower_stack_in_use_when_following_begins(b):
         raise Skip("is for patched kernels")
     remote, fuse, low = b.top + "/remote", b.top + "/fuse", b.lowers[1]
 
-    def begin(func, *args):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                func(*args)
-            finally:
-                os._exit(0)
-        children.append(pid)
-        return pid
-
     with fuse_of(b, remote, fuse) as children:
         for d in (remote + "/d", remote + "/later", low + "/d"):
             os.mkdir(d)
@@ -2229,14 +2247,10 @@ def lower_stack_in_use_when_following_begins(b):
         # Is come to first: inodes are in the order in which they were used, the last one first
         os.stat(b.m + "/later")
         for d in ("d", "later"):
-            begin(exists, f"{b.m}/{d}/stuck")
-            for _ in range(1000):
-                if exists(f"{remote}/{d}/stuck.asked"):
-                    break
-                time.sleep(0.01)
-            else:
-                raise AssertionError(f"nothing was asked in {d}")
-        wait_until_stuck(begin(lambda: reconfigure(b.m, lower_changes=MODE)))
+            children.append(begin(exists, f"{b.m}/{d}/stuck"))
+            eventually(lambda: exists(f"{remote}/{d}/stuck.asked"), f"was asked in {d}")
+        children.append(begin(lambda: reconfigure(b.m, lower_changes=MODE)))
+        wait_until_stuck(children[-1])
         free = lambda: os.statvfs(b.top).f_ffree
         before = free()
         os.rmdir(low + "/d")
@@ -2244,6 +2258,35 @@ def lower_stack_in_use_when_following_begins(b):
         for _ in range(50):
             same(free() - before, 0, "freed while in use")
             time.sleep(0.02)
+
+
+@case(lowers=2)
+def file_whose_copy_up_takes_its_time(b):
+    """Its attributes change meanwhile: who looks need not wait for the copy, and who must not use old ones can be killed."""
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    remote, fuse = b.top + "/remote", b.top + "/fuse"
+
+    with fuse_of(b, remote, fuse) as children:
+        write(remote + "/silent", "1")
+        b.lowers = [fuse]
+        b.mount()
+        same(os.stat(b.m + "/silent").st_mode & 0o777, 0o644)
+        children.append(begin(os.chmod, b.m + "/silent", 0o640))
+        eventually(lambda: exists(remote + "/silent.asked"), "is copied up")
+        os.chmod(remote + "/silent", 0o600)
+        b.changed("")
+        looks, uses = begin(os.stat, b.m + "/silent"), begin(os.open, b.m + "/silent", os.O_RDONLY)
+        try:
+            eventually(lambda: ended(looks), "stat has ended")
+            wait_until_stuck(uses)
+            os.kill(uses, signal.SIGKILL)
+            eventually(lambda: ended(uses), "open has ended when it was killed")
+        finally:
+            for pid in (looks, uses):
+                if not ended(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    children.append(pid)
 
 
 @case()
@@ -2385,19 +2428,9 @@ def read_into_nowhere(b, remote, fuse, name, children):
     with open(f"{fuse}/silent.{name}", "rb") as f:
         page = mmap.mmap(f.fileno(), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
     directory = b.open(f"{b.m}/{name}")
-    pid = os.fork()
-    if pid == 0:
-        try:
-            libc.getdents64(directory, (ctypes.c_char * 4096).from_buffer(page), 4096)
-        finally:
-            os._exit(0)
-    children.append(pid)
+    children.append(begin(lambda: libc.getdents64(directory, (ctypes.c_char * 4096).from_buffer(page), 4096)))
     page.close()
-    for _ in range(1000):
-        if exists(f"{remote}/silent.{name}.asked"):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"the buffer for {name} was not asked for")
+    eventually(lambda: exists(f"{remote}/silent.{name}.asked"), f"the buffer for {name} was asked for")
 
 
 @case()
@@ -2412,23 +2445,14 @@ def switch_that_waits_can_be_killed(b):
     b.mode = MODE
     with fuse_of(b, remote, fuse) as children:
         read_into_nowhere(b, remote, fuse, "d", children)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                reconfigure(b.m, lower_changes=MODE)
-            finally:
-                os._exit(0)
+        pid = begin(lambda: reconfigure(b.m, lower_changes=MODE))
         try:
             wait_until_stuck(pid)
-        finally:
             os.kill(pid, signal.SIGKILL)
-            for _ in range(500):
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    break
-                time.sleep(0.01)
-            else:
+            eventually(lambda: ended(pid), "has ended when it was killed")
+        finally:
+            if not ended(pid):
                 children.append(pid)
-                raise AssertionError("does not end")
         same([o for o in options_of(b.m) if o.startswith("lower_changes")], [])
     reconfigure(b.m, lower_changes=MODE)
     same(exists(b.m + "/d/f"), False)
