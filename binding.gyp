@@ -3,7 +3,7 @@
   "targets": [
     {
       "target_name": "lowerwatch",
-# docs/decisions/0020: each all.cc names the files of its folder.
+      # docs/decisions/0020: each all.cc names the files of its folder.
       "sources": [ "native/addon.cc", "native/core/all.cc", "native/probe/all.cc", "native/sys/all.cc", "native/watch/all.cc" ],
       "include_dirs": [ "<!(node -p \"require('node-addon-api').include_dir\")", "native" ],
       "defines": [ "NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_DEPRECATED", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS", "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS", "_FILE_OFFSET_BITS=64" ],

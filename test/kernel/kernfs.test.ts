@@ -10,7 +10,7 @@ type Table = Map<string, string[]>
 
 const withKernfs = await versionsWith('kernfs')
 
-const hammerSeconds = debug ? 60 : 5
+const hammerSeconds = debug ? 60 : 10
 
 let shared: Awaited<ReturnType<typeof sharedDirectory>>
 let events: string

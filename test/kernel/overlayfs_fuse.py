@@ -16,6 +16,9 @@ STUCK = b"stuck"
 SILENT = "silent"
 # While the shown directory has such a name in it, nothing can be looked up
 BROKEN = ".broken"
+# While it has this and a name, answers to lookups of the name are kept back, until RELEASE_HELD is looked up
+HOLD = ".hold."
+RELEASE_HELD = b"release"
 
 
 class Server:
@@ -23,6 +26,7 @@ class Server:
         self.root = root
         self.paths = {1: root}
         self.lists = {}
+        self.held = []
 
     def attr(self, st):
         node = 1 if st.st_ino == os.lstat(self.root).st_ino else st.st_ino + 16
@@ -84,6 +88,13 @@ class Server:
             return b""
         raise OSError(errno.ENOSYS, "")
 
+    def holds(self, name):
+        mark = os.path.join(self.root, HOLD + os.fsdecode(name))
+        if not os.path.exists(mark):
+            return False
+        os.rename(mark, mark + ".asked")
+        return True
+
     def serve(self, dev):
         while True:
             try:
@@ -95,10 +106,16 @@ class Server:
             _, op, unique, node = struct.unpack_from("=IIQQ", request)
             if op in NO_REPLY:
                 continue
+            if op == LOOKUP and request[40:-1] == RELEASE_HELD:
+                while self.held:
+                    os.write(dev, self.held.pop())
             code, data = 0, b""
             try:
                 data = self.answer(op, node, request[40:])
                 if data is None:
+                    continue
+                if op == LOOKUP and self.holds(request[40:-1]):
+                    self.held.append(struct.pack("=IiQ", 16 + len(data), 0, unique) + data)
                     continue
             except (OSError, TypeError, KeyError) as e:
                 code = e.errno if isinstance(e, OSError) else errno.ENOENT

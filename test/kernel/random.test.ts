@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest'
 import { quick, versionsWith } from './guest.js'
 import { modes, python, run } from './overlayfs.js'
 
-const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_000)
+const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_500)
 const optionSets = ['', 'index=on,redirect_dir=on', 'index=on,metacopy=on,redirect_dir=on']
 const seed = Number(
   process.env.LOWERWATCH_RANDOM_SEED ?? (process.env.CI === 'true' ? 101 : Date.now() % 2 ** 31),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { defaultConfig } from '../../../src/daemon/config.js'
 import { parseConfig } from '../../../src/daemon/config-schema.js'
@@ -28,4 +28,13 @@ it('the systemd unit stays in the mount namespace of the host', () => {
   expect(unit).toMatch(/^Type=notify$/m)
   expect(unit).toMatch(/^ExecReload=/m)
   expect(unit).not.toMatch(ownMountNamespace)
+})
+
+it.each(['core', 'probe', 'sys', 'watch'])('native/%s/all.cc has every file of its folder', (folder) => {
+  const at = new URL(`../../../native/${folder}/`, import.meta.url)
+  const named = [...readFileSync(new URL('all.cc', at), 'utf8').matchAll(/^#include "(.*)"$/gm)].map(
+    ([, name]) => name,
+  )
+  const files = readdirSync(at).filter((name) => name.endsWith('.cc') && name !== 'all.cc')
+  expect(named).toEqual(files.sort().map((name) => `${folder}/${name}`))
 })
