@@ -10,7 +10,7 @@ import { cacheRoot, ensureDirectory, listRecords, readRecord, writeRecord } from
 import { configText, type DebugVariant, notCompiled, type Target } from './configs.js'
 import { judge } from './inspect.js'
 import { withLock } from './lock.js'
-import { plainEnvironment } from './module/environment.js'
+import { plainOptions } from './module/environment.js'
 import { stranger } from './module/secure.js'
 import { Progress, type ProgressOutput } from './progress.js'
 import { markUsed, prune } from './prune.js'
@@ -64,7 +64,7 @@ export async function buildKernel(
 ): Promise<Build> {
   const config = await configText(request.target, request.tree.version, request.debug)
   const testOnly = await loadTestOnly(request.tree.version)
-  const compiler = await output('gcc', ['-dumpfullversion'], plain())
+  const compiler = await output('gcc', ['-dumpfullversion'], plainOptions())
   const identity = request.identity ?? (await identifyTree(request.tree.root))
   const name = [request.tree.version, request.target, request.debug ?? []].flat().join('-')
   await ensureDirectory(`${root}/build`)
@@ -177,9 +177,9 @@ async function prepareStock(
   await execa(
     'tar',
     ['-C', tree.root, '--wildcards', '--wildcards-match-slash', ...excludes, '-cf', '-', '.'],
-    { ...plain(), buffer: false },
+    { ...plainOptions(), buffer: false },
     // As root tar would keep owners and modes.
-  ).pipe('tar', ['-C', directory, '--no-same-owner', '--no-same-permissions', '-xf', '-'], plain())
+  ).pipe('tar', ['-C', directory, '--no-same-owner', '--no-same-permissions', '-xf', '-'], plainOptions())
   await chmod(directory, 0o755)
   // It would be kept under the name of what was there before.
   if (ofPackage === null && (await identifyTree(tree.root)) !== identity)
@@ -192,7 +192,7 @@ async function prepareStock(
 async function preparePatched(stock: Build, patches: Patch[], directory: string): Promise<void> {
   await rm(directory, { recursive: true, force: true })
   // -a keeps modification times, so make finds the objects up to date; reflink costs nothing where there is one.
-  await output('cp', ['-a', '--reflink=auto', stock.directory, directory], plain())
+  await output('cp', ['-a', '--reflink=auto', stock.directory, directory], plainOptions())
   await applyAll(directory, patches)
 }
 
@@ -215,7 +215,7 @@ async function applyAll(directory: string, patches: Patch[]): Promise<void> {
 async function make(job: Job): Promise<BuildRecord> {
   const startedAt = Date.now()
   const cwd = job.entry
-  const options = { cwd, ...plain({ KCONFIG_ALLCONFIG: `${cwd}.config`, ARCH: 'um' }) }
+  const options = { cwd, ...plainOptions({ KCONFIG_ALLCONFIG: `${cwd}.config`, ARCH: 'um' }) }
   await writeFile(`${cwd}.config`, job.config)
   await output('make', ['-s', 'allnoconfig'], options)
   const progress = new Progress(`building ${job.kind}`, await expectedSteps(job), job.progress)
@@ -257,11 +257,6 @@ async function make(job: Job): Promise<BuildRecord> {
     steps: progress.steps,
     seconds: (Date.now() - startedAt) / 1000,
   }
-}
-
-/** How programs are run here: with variables of our own, since others are no part of the key. */
-function plain(variables: Record<string, string> = {}) {
-  return { env: { ...plainEnvironment(), LC_ALL: 'C', ...variables }, extendEnv: false }
 }
 
 /**

@@ -22,6 +22,7 @@ import {
   modulePatches,
 } from './checks.js'
 import { type ModuleInfo, readModule } from './elf.js'
+import { plainOptions } from './environment.js'
 import type { Headers } from './headers.js'
 import { includedBeside, type ModuleSource } from './source.js'
 import type { Target } from './target.js'
@@ -214,7 +215,7 @@ async function make(entry: string, headers: Headers, compiler: string, types: bo
       ...(types ? [] : ['CONFIG_DEBUG_INFO_BTF_MODULES=']),
       'modules',
     ],
-    { reject: false, stdin: 'ignore', all: true, env: { LC_ALL: 'C' } },
+    { reject: false, stdin: 'ignore', all: true, ...plainOptions() },
   )
   await writeFile(`${entry}.log`, result.all)
   if (!result.failed) return

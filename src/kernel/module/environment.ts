@@ -4,9 +4,13 @@
 const kept = /^(HOME|XDG_CACHE_HOME|LANG|LC_\w+|TERM|KBUILD_SIGN_PIN|LOWERWATCH_\w+|\w+_proxy)$/i
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
-/** For make and tar of any user: what a build is made of does not depend on variables that its name does not have. */
-export function plainEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => name === 'PATH' || kept.test(name)))
+/**
+ * How make and tar are run, by any user: what a build is made of does not depend on variables that its name does not
+ * have. For execa.
+ */
+export function plainOptions(variables: Record<string, string> = {}) {
+  const env = Object.entries(process.env).filter(([name]) => name === 'PATH' || kept.test(name))
+  return { env: { ...Object.fromEntries(env), LC_ALL: 'C', ...variables }, extendEnv: false }
 }
 
 /** Before root runs programs: they get the system's path, a plain environment, and make files that others cannot change. */

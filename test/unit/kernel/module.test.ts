@@ -4,8 +4,8 @@ import { execFileSync } from 'node:child_process'
 import { lstat, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
-import { planModule, refuse } from '../../../src/kernel/module/build.js'
+import { describe, expect, it, vi } from 'vitest'
+import { buildModule, planModule, refuse } from '../../../src/kernel/module/build.js'
 import {
   checkBtf,
   checkCompiler,
@@ -274,6 +274,30 @@ describe('the sources of a module', () => {
     const sources = new Map([['fs/overlayfs/a.c', '#include "../gone.h"\n']])
     await expect(includedBeside(sources, '/nowhere')).rejects.toThrow(/includes fs\/gone\.h/)
   })
+})
+
+it('a module is made of what names it, whatever variables its user has', async () => {
+  await using headers = await makeTree({ Makefile: 'modules:\n\tenv > environment\n\tfalse\n' })
+  const names = ['MAKEFLAGS', 'ARCH', 'O', 'LLVM', 'CROSS_COMPILE', 'KCFLAGS', 'KCPPFLAGS', 'HOSTCFLAGS']
+  for (const name of names) vi.stubEnv(name, 'leaked')
+  try {
+    const types = { wanted: false, make: false, base: null }
+    const plan = {
+      files: new Map([['fs/overlayfs/a.c', '']]),
+      checks: [],
+      compiler: 'gcc',
+      types,
+      key: 'key',
+    }
+    const source = { tree: headers.root, release: '7.2.13' }
+    const built = { ...headersOf(symvers), directory: headers.root }
+    await expect(buildModule(plan, source, [], built, () => {}, headers.root)).rejects.toMatchObject({
+      code: 'KERNEL',
+    })
+    expect(await readFile(`${headers.root}/environment`, 'utf8')).not.toContain('leaked')
+  } finally {
+    vi.unstubAllEnvs()
+  }
 })
 
 it('a module is copied to where it is wanted, not to what a link there leads to', async () => {
