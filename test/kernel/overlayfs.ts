@@ -2,6 +2,7 @@
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Build } from '../../src/kernel/build.js'
+import type { SeriesChoice } from '../../src/kernel/select.js'
 import { debug, type GuestRun, guest, kernelFor } from './guest.js'
 
 const here = dirname(fileURLToPath(import.meta.url))
@@ -24,8 +25,9 @@ export async function run(
   argv: string[],
   append: string[] = [],
   env: Record<string, string> = {},
+  series: SeriesChoice = 'all',
 ): Promise<GuestRun> {
-  const build = await kernelFor(version, kind)
+  const build = await kernelFor(version, kind, series)
   const load = debug === 'modules' ? python('overlayfs_module.py', moduleOf(build), 'exec') : []
   return guest(build, [...load, ...argv], append, env)
 }

@@ -208,6 +208,51 @@ def two_names_exchanged(b):
 
 
 @case()
+def tree_moved_in_from_elsewhere_and_out_again(b):
+    """Nothing below it has changed, nor was it ever a name of a lower."""
+    os.makedirs(b.top + "/tree/d/e")
+    write(b.top + "/tree/d/e/f", "1")
+    b.mount()
+    same(exists(b.m + "/tree"), False)
+    os.rename(b.top + "/tree", b.l + "/tree")
+    b.changed("")
+    same(read(b.m + "/tree/d/e/f"), "1")
+    os.rename(b.l + "/tree", b.top + "/tree")
+    b.changed("")
+    same((exists(b.m + "/tree"), exists(b.m + "/tree/d/e/f"), ls(b.m)), (False, False, []))
+
+
+@case()
+def git_checkout_in_lower(b):
+    """Another branch: files that change, appear and go, a directory that becomes a file."""
+    if not shutil.which("git"):
+        raise Skip("no git here")
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    options = ["--git-dir", b.top + "/git", "--work-tree", b.l, "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    git = lambda *args: subprocess.run(["git", *options, *args], check=True, capture_output=True, cwd=b.l, env=env)
+    git("init", "-q", "-b", "one")
+    os.makedirs(b.l + "/src/old")
+    for name in ("same", "src/changed", "src/gone", "src/old/f", "kind"):
+        write(f"{b.l}/{name}", "one")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    git("checkout", "-q", "-b", "two")
+    git("rm", "-q", "-r", "src/gone", "src/old", "kind")
+    os.mkdir(b.l + "/kind")
+    for name in ("src/changed", "src/new", "kind/f"):
+        write(f"{b.l}/{name}", "two, longer")
+    git("add", ".")
+    git("commit", "-q", "-m", "two")
+    b.mount()
+    write(b.m + "/src/mine", "up")
+    for branch in ("one", "two", "one"):
+        everything(b.m)
+        git("checkout", "-q", branch)
+        b.changed("", *(d for d in ("src", "src/old", "kind") if os.path.isdir(f"{b.l}/{d}")))
+        same(everything(b.m), {**everything(b.l), "/src/mine": (stat.S_IFREG, 0o644, 0, 0, "up")}, branch)
+
+
+@case()
 def strange_names(b):
     os.mkdir(b.l + "/d")
     b.mount()
@@ -363,6 +408,41 @@ def whiteout_and_opaque_made_in_a_middle_lower(b):
     same(fdls(held), ["f"])
 
 
+@case(lowers=2, options="userxattr")
+def opaque_and_whiteouts_with_user_xattrs(b):
+    """As the superuser too, and those of trusted.* are not looked at then."""
+    os.makedirs(b.lowers[1] + "/d")
+    os.mkdir(b.l + "/d")
+    write(b.lowers[1] + "/d/f", "1")
+    if err_of(os.setxattr, b.l + "/d", "user.x", b"") == errno.EOPNOTSUPP:
+        raise Skip("no user xattrs in tmpfs of this kernel")
+    b.mount()
+    same("userxattr" in options_of(b.m), True)
+    held = b.open(b.m + "/d")
+    same((read(b.m + "/d/f"), fdls(held)), ("1", ["f"]))
+    os.setxattr(b.l + "/d", "trusted.overlay.opaque", b"y")
+    b.changed("")
+    same((read(b.m + "/d/f"), fdls(held)), ("1", ["f"]))
+    os.removexattr(b.l + "/d", "trusted.overlay.opaque")
+    os.setxattr(b.l + "/d", "user.overlay.opaque", b"y")
+    b.changed("")
+    same((exists(b.m + "/d/f"), ls(b.m + "/d"), fdls(held)), (False, [], []))
+    os.removexattr(b.l + "/d", "user.overlay.opaque")
+    b.changed("")
+    same((read(b.m + "/d/f"), fdls(held)), ("1", ["f"]))
+    whiteout(b.l + "/d/f")
+    b.changed("d")
+    same((exists(b.m + "/d/f"), fdls(held)), (False, []))
+    # Copy up has its marks in user.* too
+    write(b.l + "/d/g", "low")
+    b.changed("d")
+    append(b.m + "/d/g", "+up")
+    same([x for x in os.listxattr(b.u + "/d") if x.startswith("trusted.overlay.")], [])
+    os.unlink(b.l + "/d/g")
+    b.changed("d")
+    same(read(b.m + "/d/g"), "low+up")
+
+
 @case(lowers=2, upper=False)
 def read_only_overlay_without_upper(b):
     os.mkdir(b.lowers[0] + "/d")
@@ -418,6 +498,17 @@ def open_file_keeps_its_content_others_see_the_new(b):
     b.changed("")
     same(read(b.m + "/f"), "new")
     same(os.pread(fd, 10, 0), b"old")
+
+
+@case()
+def mapped_file_keeps_its_content_others_see_the_new(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    with open(b.m + "/f", "rb") as f, mmap.mmap(f.fileno(), 3, prot=mmap.PROT_READ) as page:
+        replace(b.l + "/f", "new")
+        b.changed("")
+        same(read(b.m + "/f"), "new")
+        same(page[:], b"old")
 
 
 @case()
@@ -1024,6 +1115,111 @@ def listing_with_xwhiteouts_after_an_error_that_came_from_elsewhere(b):
     same(ls(b.m + "/d"), ["f", "other"])
 
 
+@case(options="metacopy=on,redirect_dir=on")
+def data_only_layer(b):
+    """What refers to one is followed, also to names that it got since. Changes of names in it are not."""
+    if KERNEL < (6, 5):
+        raise Skip("no data-only layers in overlayfs of this kernel")
+    data = b.top + "/data"
+    os.mkdir(data)
+
+    def refer(name, blob, size):
+        write(f"{b.l}/{name}.new")
+        os.truncate(f"{b.l}/{name}.new", size)
+        os.setxattr(f"{b.l}/{name}.new", "trusted.overlay.metacopy", b"")
+        os.setxattr(f"{b.l}/{name}.new", "trusted.overlay.redirect", blob.encode())
+        os.rename(f"{b.l}/{name}.new", f"{b.l}/{name}")
+
+    write(data + "/one", "first")
+    refer("f", "/one", 5)
+    b.lowers = [b.l + "::" + data]
+    b.mount()
+    same((read(b.m + "/f"), exists(b.m + "/g"), exists(b.m + "/one")), ("first", False, False))
+    write(data + "/two", "second")
+    refer("f", "/two", 6)
+    refer("g", "/one", 5)
+    b.changed("")
+    same((read(b.m + "/f"), read(b.m + "/g"), exists(b.m + "/two")), ("second", "first", False))
+    replace(b.l + "/f", "plain")
+    b.changed("")
+    same(read(b.m + "/f"), "plain")
+    refer("f", "/two", 6)
+    b.changed("")
+    append(b.m + "/f", "+up")
+    replace(data + "/one", "other")
+    b.changed("")
+    same((read(b.m + "/f"), read(b.m + "/g")), ("second+up", "first"))
+
+
+@case(options="volatile")
+def upper_without_sync(b):
+    write(b.l + "/f", "old")
+    b.mount()
+    # "fsync=volatile" in later kernels
+    same([o for o in options_of(b.m) if o.endswith("volatile")] != [], True)
+    same((read(b.m + "/f"), exists(b.m + "/g")), ("old", False))
+    with open(b.m + "/up", "w") as f:
+        f.write("up")
+        f.flush()
+        os.fsync(f.fileno())
+    replace(b.l + "/f", "new")
+    write(b.l + "/g", "g")
+    b.changed("")
+    same((read(b.m + "/f"), read(b.m + "/g"), ls(b.m)), ("new", "g", ["f", "g", "up"]))
+    # Not to be mounted again as it is, which a mode does not change
+    unmounted(b)
+    same(err_of(b.mount), errno.EINVAL)
+
+
+@case(options="xino=on")
+def numbers_with_xino(b):
+    """Of one device, with the layer in their upper bits: also those of what changed, and in listings that are held."""
+    other = b.top + "/other"
+    os.mkdir(other)
+    mount("other", other, "tmpfs")
+    b.mounts.append(other)
+    b.lowers = [b.l, other]
+    for low in b.lowers:
+        os.mkdir(low + "/d")
+    write(b.l + "/d/f", "1")
+    write(other + "/d/g", "1")
+    b.mount()
+    held = b.open(b.m + "/d")
+
+    def right():
+        top = b.top + "/fresh"
+        os.makedirs(top, exist_ok=True)
+        os.makedirs(b.top + "/empty", exist_ok=True)
+        data = b.data(mode="stock").replace(f"upperdir={b.u}", f"upperdir={b.top}/empty").replace(b.w, b.top + "/work")
+        os.makedirs(b.top + "/work", exist_ok=True)
+        mount("overlay", top, "overlay", 0, data)
+        try:
+            device = os.stat(b.m).st_dev
+            os.lseek(held, 0, os.SEEK_SET)
+            now, anew = numbers(held), numbers(top + "/d")
+            same(now, anew, "listed")
+            same({n: number(f"{b.m}/d/{n}") for n in now}, {n: (device, i) for n, i in anew.items()}, "as stat says")
+            return now
+        finally:
+            umount(top, 0)
+
+    first = right()
+    same(first["f"] >> 32 != first["g"] >> 32, True, "the layer is in the number")
+    replace(b.l + "/d/f", "2")
+    replace(other + "/d/g", "2")
+    write(other + "/d/h")
+    b.changed("d")
+    now = right()
+    same((sorted(now), now["f"] == first["f"], now["g"] == first["g"]), (["f", "g", "h"], False, False))
+    # Another layer has it now
+    os.unlink(b.l + "/d/f")
+    write(other + "/d/f", "3")
+    b.changed("d")
+    same(right()["f"] >> 32, now["g"] >> 32)
+    append(b.m + "/d/f", "+up")
+    right()
+
+
 @case(options="redirect_dir=on")
 def redirected_dir_follows_its_lower(b):
     os.mkdir(b.l + "/a")
@@ -1460,6 +1656,55 @@ def cgroup_controller_files(b):
         same(exists(b.m + "/ovlc/pids.max"), False)
     finally:
         os.rmdir(root + "/ovlc")
+
+
+@case(upper=True)
+def cgroup_listings_that_are_held(b):
+    b.lowers = ["/sys/fs/cgroup"]
+    root = "/sys/fs/cgroup"
+    os.mkdir(root + "/ovlh")
+    try:
+        b.mount()
+        top, held = b.open(b.m), b.open(b.m + "/ovlh")
+        same(("ovlh2" in fdls(top), "pids.max" in fdls(held)), (False, False))
+        os.mkdir(root + "/ovlh2")
+        b.changed("")
+        same("ovlh2" in fdls(top), True)
+        os.rmdir(root + "/ovlh2")
+        b.changed("")
+        same("ovlh2" in fdls(top), False)
+        for sign, there in (("+", True), ("-", False)):
+            write(root + "/cgroup.subtree_control", sign + "pids")
+            b.changed("ovlh")
+            same("pids.max" in fdls(held), there)
+            same(err_of(lambda: os.stat("pids.max", dir_fd=held)), 0 if there else errno.ENOENT)
+    finally:
+        os.rmdir(root + "/ovlh")
+        if os.path.isdir(root + "/ovlh2"):
+            os.rmdir(root + "/ovlh2")
+
+
+@case(upper=True)
+def chmod_and_chown_of_a_cgroup(b):
+    """How a cgroup is given to a user."""
+    b.lowers = ["/sys/fs/cgroup"]
+    cg = "/sys/fs/cgroup/ovlm"
+    os.chmod(b.top, 0o755)
+    os.mkdir(cg)
+    try:
+        b.mount()
+        os.stat(b.m + "/ovlm/cgroup.procs")
+        same(as_nobody(lambda: not os.access(b.m + "/ovlm", os.W_OK)), True)
+        for name in ("", "/cgroup.procs"):
+            os.chown(cg + name, 65534, 65534)
+        os.chmod(cg, 0o700)
+        b.changed("", "ovlm")
+        st = os.stat(b.m + "/ovlm")
+        same((st.st_uid, stat.S_IMODE(st.st_mode)), (65534, 0o700))
+        same(os.stat(b.m + "/ovlm/cgroup.procs").st_uid, 65534)
+        same(as_nobody(lambda: os.access(b.m + "/ovlm", os.R_OK | os.W_OK)), True)
+    finally:
+        os.rmdir(cg)
 
 
 @case(upper=True)
@@ -2918,6 +3163,21 @@ def option_wrong_values_are_rejected(b):
     # Before 6.5 overlayfs ignores all options in remount, and goes on to do so for the others
     same(try_(index="on"), errno.EINVAL if KERNEL >= (6, 5) else 0)
     same([o for o in options_of(b.m) if o.startswith("index")], [])
+
+
+@case(options="nfs_export=on,index=on")
+def option_is_refused_where_nfs_export_is_on(b):
+    """At mount as an option, see above; later too, and then nothing is changed."""
+    if MODE == "stock":
+        raise Skip("is for patched kernels")
+    b.mode = "default"
+    b.mount()
+    before = options_of(b.m)
+    same("nfs_export=on" in before, True)
+    same(err_of(lambda: reconfigure(b.m, lower_changes=MODE)), errno.EINVAL)
+    same(options_of(b.m), before)
+    same(err_of(invalidate, b.m), errno.EOPNOTSUPP)
+    reconfigure(b.m, lower_changes="off")
 
 
 @case()

@@ -23,7 +23,7 @@ LATE = 60
 LOWER = ["create", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "rename", "exchange", "chmod",
          "symlink", "link", "whiteout", "opaque", "not_opaque", "xattr"]
 OVER = ["create", "append", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "exchange", "chmod",
-        "link", "look", "look", "look", "list", "list", "hold", "chdir", "use_held", "cwd", "mounts", "walk"]
+        "link", "look", "look", "look", "list", "list", "hold", "chdir", "use_held", "cwd", "mounts", "overlays", "walk"]
 
 
 class Race(Run):
@@ -31,6 +31,23 @@ class Race(Run):
         p = f"{root}/{self.path(2)}"
         mount("inner", p, "tmpfs")
         umount(p)
+
+    def op_overlays(self, root):
+        """Another one over the same layers comes and goes: its watches with it. Waits for RCU, so not often."""
+        if self.rnd.random() < 0.95:
+            return self.op_look(root)
+        p = f"{self.b.top}/overlay.{os.getpid()}"
+        os.makedirs(p, exist_ok=True)
+        upper, self.b.u = self.b.u, None
+        try:
+            mount("overlay", p, "overlay", 1, self.b.data())
+        finally:
+            self.b.u = upper
+        try:
+            for name in os.listdir(p):
+                err_of(os.lstat, f"{p}/{name}")
+        finally:
+            umount(p, 0)
 
     def op_walk(self, root):
         snapshot(root)
@@ -145,7 +162,7 @@ def main():
     # A directory that moved took along what was mounted in it: out of reach of the umount that belonged to it
     for target in mounts_below(run.b.m):
         umount(target)
-    good = run.quiet() and not bad
+    good = run.quiet() and not bad and not run.apart
     run.close()
     print(f"# races {mode} {options} {seconds} s: {'no difference' if good else 'DIFFERENT'}")
     return 0 if good else 1

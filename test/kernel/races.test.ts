@@ -9,9 +9,15 @@ import { modes, python, run } from './overlayfs.js'
 const raceSeconds = (version: string) =>
   Number(process.env.LOWERWATCH_KERNEL_SECONDS ?? (debug ? 60 : version.startsWith('6.') ? 10 : 30))
 
+const options: Record<string, string> = {
+  manual: 'xino=on,volatile',
+  notify: 'index=on,metacopy=on,redirect_dir=on',
+}
+
 describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
   it.each([...modes, 'switch'])(`${raceSeconds(version)} s of races, %s`, async (mode) => {
-    const done = await run(version, 'patched', python('overlayfs_races.py', mode, raceSeconds(version)))
+    const program = python('overlayfs_races.py', mode, raceSeconds(version), options[mode] ?? '')
+    const done = await run(version, 'patched', program)
     expect(done.stdout + done.stderr).toContain('no difference')
     expect(done).toMatchObject({ status: 0, splats: [] })
   })

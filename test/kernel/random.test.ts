@@ -9,7 +9,7 @@ import { quick, versionsWith } from './guest.js'
 import { modes, python, run } from './overlayfs.js'
 
 const operations = Number(process.env.LOWERWATCH_KERNEL_OPS ?? 1_500)
-const optionSets = ['', 'index=on,redirect_dir=on', 'index=on,metacopy=on,redirect_dir=on']
+const optionSets = ['', 'index=on,redirect_dir=on,xino=on', 'index=on,metacopy=on,redirect_dir=on']
 const seed = Number(
   process.env.LOWERWATCH_RANDOM_SEED ?? (process.env.CI === 'true' ? 101 : Date.now() % 2 ** 31),
 )
@@ -23,7 +23,8 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
         python('overlayfs_random.py', mode, seed, operations, options),
         quick,
       )
-      expect(done.stdout + done.stderr).toContain('no difference')
+      // What another mount shows in the same way is told apart: not what this is about, but for somebody to look at.
+      expect(done.stdout + done.stderr).toContain('no difference, 0 told apart')
       expect(done).toMatchObject({ status: 0, splats: [] })
     })
   })
