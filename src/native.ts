@@ -180,11 +180,14 @@ export interface Mounts {
   /** A new overlay superblock, as a detached mount: fsopen(2), fsconfig(2), fsmount(2). */
   freshOverlay(lane: Lane, overlay: FreshOverlay): Promise<Handle>
   /**
-   * fspick(2) and FSCONFIG_CMD_RECONFIGURE without changing an option: shrinks the dentry caches of these superblocks,
-   * one right after the other. `readOnly` must say whether the overlay has no upper (else the kernel answers EROFS).
-   * Returns nanoseconds spent.
+   * fspick(2) and FSCONFIG_CMD_RECONFIGURE, without changing an option that `options` does not name: shrinks the dentry
+   * caches of these superblocks, one right after the other. `readOnly` must say whether the overlay has no upper (else
+   * the kernel answers EROFS). Returns nanoseconds spent.
    */
-  reconfigure(lane: Lane, overlays: { overlay: Handle; readOnly: boolean }[]): Promise<number>
+  reconfigure(
+    lane: Lane,
+    overlays: { overlay: Handle; readOnly: boolean; options?: [name: string, value: string][] }[],
+  ): Promise<number>
   /**
    * OVL_IOC_INVALIDATE (kernel-patches/) on directories of an overlay: what is cached of them is verified before it is
    * used again. `subtree`: with everything below. Directories that are gone are left out.

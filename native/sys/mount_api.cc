@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,8 @@ int64_t Reconfigure(const std::vector<Reconfigured>& overlays, SysError& error) 
     }
     // An overlay without an upper refuses to become writable, which is what a reconfiguration without "ro" asks for.
     if (one.readOnly && FsConfig(context, FSCONFIG_SET_FLAG, "ro", nullptr, 0, error) != 0) return 0;
+    for (const auto& [name, value] : one.options)
+      if (FsConfig(context, FSCONFIG_SET_STRING, name.c_str(), value.c_str(), 0, error) != 0) return 0;
   }
   for (const Fd& context : contexts)
     if (FsConfig(context.get(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0, error) != 0) break;
@@ -54,27 +57,37 @@ bool Flag(const Napi::Value& options, const char* name) {
   return options.IsObject() && options.As<Napi::Object>().Get(name).ToBoolean();
 }
 
+std::vector<std::pair<std::string, std::string>> OptionsOf(const Napi::Value& overlay) {
+  std::vector<std::pair<std::string, std::string>> options;
+  Napi::Value given = overlay.As<Napi::Object>().Get("options");
+  if (!given.IsArray()) return options;
+  Napi::Array pairs = given.As<Napi::Array>();
+  for (uint32_t i = 0; i < pairs.Length(); i++) {
+    Napi::Array pair = pairs.Get(i).As<Napi::Array>();
+    options.emplace_back(BytesFrom(pair.Get(0u)), BytesFrom(pair.Get(1u)));
+  }
+  return options;
+}
+
 Napi::Value ReconfigureCall(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (!info[1].IsArray()) {
     Napi::TypeError::New(env, "expected an array of overlays").ThrowAsJavaScriptException();
     return env.Undefined();
   }
-  std::vector<std::pair<SharedFd, bool>> handles;
+  std::vector<SharedFd> handles;
+  std::vector<Reconfigured> all;
   Napi::Array overlays = info[1].As<Napi::Array>();
   for (uint32_t index = 0; index < overlays.Length(); index++) {
     Napi::Value one = overlays.Get(index);
-    handles.emplace_back(Handle::From(one.IsObject() ? one.As<Napi::Object>().Get("overlay") : one),
-                         Flag(one, "readOnly"));
+    handles.push_back(Handle::From(one.IsObject() ? one.As<Napi::Object>().Get("overlay") : one));
     if (env.IsExceptionPending()) return env.Undefined();
+    all.push_back({handles.back()->get(), Flag(one, "readOnly"), OptionsOf(one)});
   }
   return OnLane<int64_t>(
       info[0],
-      [handles = std::move(handles)](SysError& error) {
-        std::vector<Reconfigured> all;
-        for (const auto& [overlay, readOnly] : handles) all.push_back({overlay->get(), readOnly});
-        return Reconfigure(all, error);
-      },
+      // The handles keep open what `all` has the descriptors of.
+      [handles = std::move(handles), all = std::move(all)](SysError& error) { return Reconfigure(all, error); },
       [](Napi::Env env, int64_t& ns) { return Napi::Number::New(env, static_cast<double>(ns)); });
 }
 

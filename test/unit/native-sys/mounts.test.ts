@@ -114,6 +114,18 @@ onMounts('mounts', () => {
     await expect(async () => native.reconfigure(on, [1 as never])).rejects.toThrow('expected a Handle')
   })
 
+  it('reconfigures with an option, and says which one is refused', async () => {
+    const [lower, other] = directories(base, 'ol', 'ol2')
+    const overlay = await native.freshOverlay(on, only([lower!, other!]))
+    // Longer than fsconfig(2) takes: before 6.5 overlayfs refuses nothing at this point.
+    const options: [string, string][] = [['index', 'x'.repeat(256)]]
+    await native.statAt(on, overlay, 'absent')
+    const reconfigured = native.reconfigure(on, [{ overlay, readOnly: true, options }])
+    await expect(reconfigured).rejects.toThrow(/^fsconfig: EINVAL: .*\(index=x+/)
+    expect(native.probeCached(overlay, '', ['absent'])[0], 'nothing was done').toBe(1)
+    overlay.close()
+  })
+
   it('reconfigures several, or none when one of them cannot be', async () => {
     const [lower, other, more] = directories(base, 'rl', 'rl2', 'rl3')
     const overlays = [
