@@ -78,7 +78,12 @@ export class OverlayManager {
    * @param strict - Throw when a wanted overlay cannot be served (at start), instead of reporting it once
    */
   sync(strict = false): Promise<void> {
-    const turn = this.syncing.then(() => this.synchronise(strict))
+    return this.inTurn(() => this.synchronise(strict))
+  }
+
+  /** What is taken is taken by the mount table and by the settings of one moment. */
+  private inTurn(step: () => Promise<void>): Promise<void> {
+    const turn = this.syncing.then(step)
     this.syncing = turn.catch(() => {})
     return turn
   }
@@ -95,14 +100,16 @@ export class OverlayManager {
   }
 
   /** Takes the settings anew: an overlay whose settings changed is let go and taken again. */
-  async reload(): Promise<void> {
-    this.refused.clear()
-    for (const [device, { settings, controller }] of this.managed) {
-      const { description } = controller.overlay
-      const next = this.settings.wanted(description) ? this.settings.overlay(description) : null
-      if (JSON.stringify(next) !== JSON.stringify(settings)) await this.release(device)
-    }
-    await this.sync()
+  reload(): Promise<void> {
+    return this.inTurn(async () => {
+      this.refused.clear()
+      for (const [device, { settings, controller }] of this.managed) {
+        const { description } = controller.overlay
+        const next = this.settings.wanted(description) ? this.settings.overlay(description) : null
+        if (JSON.stringify(next) !== JSON.stringify(settings)) await this.release(device)
+      }
+      await this.synchronise(false)
+    })
   }
 
   async close(): Promise<void> {
