@@ -13,11 +13,16 @@ const paths = v.array(absolutePath, 'a list of absolute paths')
 const share = numberBetween(0.001, 1)
 const onVanish = v.picklist(['keep', 'archive', 'prune'], 'one of "keep", "archive", "prune"')
 const swap = v.picklist(['auto', 'never'], 'one of "auto", "never"')
+const lowerChanges = v.picklist(
+  ['leave', 'manual', 'notify', 'reval'],
+  'one of "leave", "manual", "notify", "reval"',
+)
 const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 
 const overlayKeys = {
   'on-vanish': v.optional(onVanish),
   swap: v.optional(swap),
+  'lower-changes': v.optional(lowerChanges),
   nudge: v.optional(boolean),
   'nudge-copy-up': v.optional(boolean),
   'refresh-share': v.optional(share),
@@ -37,6 +42,7 @@ const keys = {
   'on-vanish': v.optional(onVanish),
   swap: v.optional(swap),
   'drop-caches': v.optional(boolean),
+  'lower-changes': v.optional(lowerChanges),
   nudge: v.optional(boolean),
   'nudge-copy-up': v.optional(boolean),
   // `[[overlay]]` makes a list, which a record would take for a table with the names 0, 1, ...
@@ -120,6 +126,7 @@ function toConfig(given: v.InferOutput<typeof schema>): Config {
     onVanish: given['on-vanish'] ?? defaults.onVanish,
     swap: given.swap ?? defaults.swap,
     dropCaches: given['drop-caches'] ?? defaults.dropCaches,
+    lowerChanges: given['lower-changes'] ?? defaults.lowerChanges,
     nudge: given.nudge ?? defaults.nudge,
     nudgeCopyUp: given['nudge-copy-up'] ?? defaults.nudgeCopyUp,
     overlay: new Map(
@@ -128,6 +135,7 @@ function toConfig(given: v.InferOutput<typeof schema>): Config {
         {
           onVanish: table['on-vanish'],
           swap: table.swap,
+          lowerChanges: table['lower-changes'],
           nudge: table.nudge,
           nudgeCopyUp: table['nudge-copy-up'],
           refreshShare: table['refresh-share'],

@@ -5,6 +5,8 @@ import { LowerwatchError } from '../errors.js'
 
 /** What happens to the upper's copy of a directory whose lower vanished; `keep` is behaviour 2, the default. */
 export type OnVanish = 'keep' | 'archive' | 'prune'
+/** The mode that overlays with `lower_changes=off` are switched to. */
+export type LowerChanges = 'leave' | 'manual' | 'notify' | 'reval'
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 export interface Config {
@@ -22,6 +24,7 @@ export interface Config {
   onVanish: OnVanish
   swap: 'auto' | 'never'
   dropCaches: boolean
+  lowerChanges: LowerChanges
   nudge: boolean
   /** Nudge directories that the upper does not have yet, which copies them up. */
   nudgeCopyUp: boolean
@@ -32,6 +35,7 @@ export interface Config {
 export interface OverlayOverrides {
   onVanish?: OnVanish | undefined
   swap?: 'auto' | 'never' | undefined
+  lowerChanges?: LowerChanges | undefined
   nudge?: boolean | undefined
   nudgeCopyUp?: boolean | undefined
   refreshShare?: number | undefined
@@ -43,7 +47,14 @@ export interface OverlayOverrides {
 
 export type OverlayConfig = Pick<
   Config,
-  'refreshShare' | 'reconcileIntervalMs' | 'onVanish' | 'swap' | 'dropCaches' | 'nudge' | 'nudgeCopyUp'
+  | 'refreshShare'
+  | 'reconcileIntervalMs'
+  | 'onVanish'
+  | 'swap'
+  | 'dropCaches'
+  | 'lowerChanges'
+  | 'nudge'
+  | 'nudgeCopyUp'
 > & { lowerdir: ByteString[] | null; upperdir: ByteString | null; dataOnly: ByteString[] | null }
 
 export function defaultConfig(): Config {
@@ -58,6 +69,7 @@ export function defaultConfig(): Config {
     onVanish: 'keep',
     swap: 'auto',
     dropCaches: false,
+    lowerChanges: 'leave',
     nudge: true,
     nudgeCopyUp: false,
     overlay: new Map(),
@@ -100,6 +112,7 @@ export function mergeForOverlay(config: Config, mountPoint: ByteString): Overlay
     onVanish: own.onVanish ?? config.onVanish,
     swap: own.swap ?? config.swap,
     dropCaches: config.dropCaches,
+    lowerChanges: own.lowerChanges ?? config.lowerChanges,
     nudge: own.nudge ?? config.nudge,
     nudgeCopyUp: own.nudgeCopyUp ?? config.nudgeCopyUp,
     lowerdir: own.lowerdir ?? null,

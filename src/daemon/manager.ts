@@ -6,12 +6,13 @@ import { discoverOverlays } from '../overlay/discover.js'
 import { type OpenOptions, openOverlay, scanForRedirects } from '../overlay/open.js'
 import type { OpenOverlay, OverlayDescription } from '../overlay/types.js'
 import { OverlayController } from '../refresh/controller.js'
-import { hasLowerChanges, kernelFollows, lowerChangesMode, proveFollowing } from '../refresh/lower-changes.js'
+import { hasLowerChanges, lowerChangesMode } from '../refresh/lower-changes.js'
 import type { RefreshPolicy } from '../refresh/policy.js'
 import type { LowerChanges } from '../watch/changes.js'
 import { ChangeStream, OverlayWatch } from '../watch/stream.js'
 import { lockOverlay } from './lock.js'
 import type { Logger } from './log.js'
+import { Modes } from './modes.js'
 import { Nesting } from './nesting.js'
 import { onceAtATime } from './once-at-a-time.js'
 
@@ -42,6 +43,7 @@ export class OverlayManager {
   readonly managed = new Map<string, Managed>()
   readonly stream: ChangeStream
   private readonly nesting: Nesting
+  private readonly modes: Modes
   private readonly lane: Lane = new native.Lane('mounts')
   private syncing: Promise<void> = Promise.resolve()
   private modeTimer: NodeJS.Timeout | null = null
@@ -70,6 +72,7 @@ export class OverlayManager {
     }
     this.stream = new ChangeStream(settings.reconcileIntervalMs, (message) => log.info(message))
     this.nesting = new Nesting(this.managed, this.stream)
+    this.modes = new Modes(this.nesting, log)
   }
 
   /**
@@ -103,10 +106,12 @@ export class OverlayManager {
   reload(): Promise<void> {
     return this.inTurn(async () => {
       this.refused.clear()
+      const switchedOff = this.modes.forget()
       for (const [device, { settings, controller }] of this.managed) {
         const { description } = controller.overlay
         const next = this.settings.wanted(description) ? this.settings.overlay(description) : null
-        if (JSON.stringify(next) !== JSON.stringify(settings)) await this.release(device)
+        if (switchedOff.has(device) || JSON.stringify(next) !== JSON.stringify(settings))
+          await this.release(device)
       }
       await this.synchronise(false)
     })
@@ -130,12 +135,14 @@ export class OverlayManager {
         gone.push(device)
       } else if (lowerChangesMode(description) !== mode) {
         // Reconfigured: taken again, by the rung that it has now.
+        this.modes.changedByOthers(controller.overlay)
         await this.release(device)
       } else {
         controller.overlay.description.mounts = description.mounts
       }
     }
     for (const device of this.refused.keys()) if (!present.has(device)) this.refused.delete(device)
+    this.modes.keepOnly(present)
     // All at once: each has a thread of its own, and is ready when the slowest is.
     const wanted = [...present.values()].filter((description) => this.settings.wanted(description))
     const taking = wanted.map((each) => this.take(each, present, strict))
@@ -184,6 +191,7 @@ export class OverlayManager {
         const inner = nested === null ? undefined : present.get(nested.device)
         if (inner !== undefined) await this.take(inner, present, strict)
       }
+      this.nesting.learnSwitched(overlay)
       await this.serve(overlay, settings)
       this.refused.delete(device)
       this.log.info({ overlay: name, device }, 'watching')
@@ -202,7 +210,8 @@ export class OverlayManager {
     let lock: Handle | null = null
     try {
       lock = await lockOverlay(device, name)
-      const follows = await this.kernelFollows(overlay, name)
+      await this.modes.switch(overlay, settings.policy)
+      const follows = await this.modes.follows(overlay)
       const events = {
         log: (level: 'debug' | 'info' | 'warn', message: string, fields: Record<string, unknown> = {}) =>
           this.log[level]({ overlay: name, ...fields }, message),
@@ -233,6 +242,7 @@ export class OverlayManager {
       void learning.finally(() => this.learning.delete(learning))
       await Promise.race([learning, afterMs(redirectPatienceMs)])
     } catch (error) {
+      await this.modes.switchBack(overlay)
       lock?.close()
       overlay.close()
       throw error
@@ -249,16 +259,6 @@ export class OverlayManager {
     swap.then(ended, ended)
   }
 
-  /** Rung "kernel": tried before it is trusted. */
-  private async kernelFollows(overlay: OpenOverlay, name: string): Promise<boolean> {
-    const mode = lowerChangesMode(overlay.description)
-    if (mode === null || !kernelFollows(overlay.description)) return false
-    const reason = await proveFollowing(overlay.lane, mode).catch((error) => `not tried: ${String(error)}`)
-    if (reason !== '') this.log.warn({ overlay: name }, `the kernel is not trusted to follow: ${reason}`)
-    else this.log.info({ overlay: name }, `the kernel follows (lower_changes=${mode}), nothing is watched`)
-    return reason === ''
-  }
-
   /**
    * What was pinned before the watch may be stale; the remount cured the rest. One overlay after the other: each
    * takes a look at every process, and none of it may delay a change.
@@ -272,7 +272,10 @@ export class OverlayManager {
     if (managed === undefined) return
     this.managed.delete(device)
     await managed.watch.close()
-    await managed.controller.close()
+    await managed.controller.stop()
+    const { overlay } = managed.controller
+    await this.modes.switchBack(overlay)
+    overlay.close()
     managed.lock.close()
   }
 

@@ -30,6 +30,21 @@ export class Nesting {
     return [...found]
   }
 
+  /** An overlay that was switched to a mode revalidates, which `overlay` was opened too early to see. */
+  learnSwitched(overlay: OpenOverlay): void {
+    for (const layer of overlay.layers) {
+      const inner = this.managed.get(layer.nested?.device ?? '')
+      if (inner?.controller.overlay.switchedTo !== undefined) layer.revalidates = true
+    }
+  }
+
+  /** Those above an overlay that was switched now. */
+  tellSwitched(device: string): void {
+    for (const { controller } of this.managed.values())
+      for (const layer of controller.overlay.layers)
+        if (layer.nested?.device === device) layer.revalidates = true
+  }
+
   async caughtUp(overlay: OpenOverlay): Promise<void> {
     // Closed: nothing comes any more.
     await this.stream.settle().catch(() => undefined)

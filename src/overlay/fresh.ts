@@ -36,14 +36,19 @@ export function freshOverlayOf(
   }
   const mount = description.mounts.find(({ root }) => root === '/') ?? description.mounts[0]
   const flags = purpose === 'swap' ? (mountOptions ?? mount?.mountOptions ?? '') : ''
+  // What was switched on is to be off again when the other one is gone.
+  const switched = 'switchedTo' in overlay && overlay.switchedTo !== undefined
+  const options = description.options.filter(
+    // What is looked at once needs to follow nothing.
+    ([name, value]) =>
+      isLegal(name, value) && (name !== 'lower_changes' || (purpose === 'swap' && !switched)),
+  )
+  if (purpose === 'swap' && switched) options.push(['lower_changes', 'off'])
   return {
     lower,
     dataOnly: layerPaths(overlay, 'data', description.dataOnly),
     upper: null,
-    options: description.options.filter(
-      // What is looked at once needs to follow nothing.
-      ([name, value]) => isLegal(name, value) && (purpose === 'swap' || name !== 'lower_changes'),
-    ),
+    options,
     mountAttributes: purpose === 'swap' ? attributesOf(flags) : MOUNT_ATTR_RDONLY,
     readOnly: true,
   }

@@ -53,6 +53,9 @@ export interface OpenLayer {
   nested: { device: string; directory: ByteString } | null
 }
 
+/** What a patched overlayfs (kernel-patches/) does for a mount: its option `lower_changes`. */
+export type LowerChangesMode = 'off' | 'manual' | 'notify' | 'reval'
+
 /** An overlay with its layers open, and the lane on which its blocking calls run. */
 export interface OpenOverlay {
   description: OverlayDescription
@@ -64,6 +67,8 @@ export interface OpenOverlay {
   layers: OpenLayer[]
   /** Why a path of the lower may appear elsewhere in the overlay, so that names cannot be mapped; '' when they can. */
   unmappable: string
+  /** The mode that this program has switched it to; it was `off`. */
+  switchedTo?: LowerChangesMode
   close(): void
 }
 

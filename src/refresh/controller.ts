@@ -155,14 +155,14 @@ export class OverlayController implements ChangeSink {
     }
   }
 
-  async close(): Promise<void> {
+  /** Ends all work. The overlay stays open: whoever opened it closes it. */
+  async stop(): Promise<void> {
     this.closed = true
     this.leftover.close()
     for (const timer of [this.failureTimer, this.lookTimer]) if (timer !== null) clearTimeout(timer)
     await this.settled()
     if (this.leftover.held.isSearching) await this.leftover.held.ready()
     await this.fresh.close()
-    this.overlay.close()
   }
 
   private get hasWork(): boolean {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 import { native } from '../native.js'
 import { readMountTable } from '../overlay/discover.js'
-import type { OpenOverlay } from '../overlay/types.js'
-import { type LowerChangesMode, lowerChangesMode } from './lower-changes.js'
+import type { LowerChangesMode, OpenOverlay } from '../overlay/types.js'
+import { lowerChangesMode } from './lower-changes.js'
 import type { RefreshPolicy } from './policy.js'
 import { refuseSwap } from './swap.js'
 
@@ -33,7 +33,7 @@ export async function ladder(
   return [
     {
       name: 'kernel',
-      unavailable: followingReason(mode) || (follows ? '' : 'tried, and it does not follow'),
+      unavailable: followingReason(mode, policy) || (follows ? '' : 'tried, and it does not follow'),
     },
     { name: 'invalidate', unavailable: invalidateReason(mode) || admin },
     { name: 'remount', unavailable: admin },
@@ -43,9 +43,13 @@ export async function ladder(
   ]
 }
 
-function followingReason(mode: LowerChangesMode | null): string {
+function followingReason(mode: LowerChangesMode | null, policy: RefreshPolicy): string {
   if (mode === null) return 'this overlayfs has no lower_changes option'
-  if (mode === 'off') return 'lower_changes is off: mount -o remount,lower_changes=notify'
+  if (mode === 'off') {
+    return policy.lowerChanges === 'leave'
+      ? 'lower_changes is off: lower-changes = "notify" switches it on'
+      : `lower_changes is off in spite of lower-changes = "${policy.lowerChanges}": the log says why`
+  }
   return mode === 'manual' ? 'lower_changes=manual leaves it to others' : ''
 }
 

@@ -6,10 +6,7 @@ import { join } from 'node:path'
 import { fromText } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
 import { type Lane, native } from '../native.js'
-import type { OverlayDescription } from '../overlay/types.js'
-
-/** What a patched overlayfs (kernel-patches/) does for a mount: its option `lower_changes`. */
-export type LowerChangesMode = 'off' | 'manual' | 'notify' | 'reval'
+import type { LowerChangesMode, OverlayDescription } from '../overlay/types.js'
 
 const parameter = '/sys/module/overlay/parameters/lower_changes'
 const mountAttrReadOnly = 0x1

@@ -14,6 +14,8 @@ export interface RefreshPolicy {
   nudgeCopyUp: boolean
   /** When a remount is refused: drop the caches of the whole machine. */
   dropCaches: boolean
+  /** The mode of `lower_changes` that an overlay which is `off` is switched to, on a patched kernel. */
+  lowerChanges: 'leave' | 'manual' | 'notify' | 'reval'
 }
 
 export const defaultPolicy: RefreshPolicy = {
@@ -23,4 +25,5 @@ export const defaultPolicy: RefreshPolicy = {
   nudge: true,
   nudgeCopyUp: false,
   dropCaches: false,
+  lowerChanges: 'leave',
 }

@@ -3,7 +3,7 @@
 /**
  * The daemon and Node in a patched kernel: the coherence rows of test/integration with every overlay mounted
  * `lower_changes=MODE`. With `manual` the daemon invalidates; with `notify` it does nothing, and each row is right when
- * the changing call has returned.
+ * the changing call has returned. And the policy that switches overlays to a mode.
  */
 import { describe, expect, it } from 'vitest'
 import { quick, versionsWith } from './guest.js'
@@ -30,26 +30,33 @@ const pattern =
 /** What the outer run made for itself is not there in the guest. */
 const outside = ['env', '--unset=LOWERWATCH_TALLY', '--unset=RUNTIME_DIRECTORY']
 const vitest = [process.execPath, 'node_modules/vitest/vitest.mjs', 'run', '--configLoader', 'runner']
-const given = ['--project', 'integration', 'test/integration/coherence.test.ts', '-t', '(tmpfs|cgroup2)']
+const rows = ['test/integration/coherence.test.ts', '-t', '(tmpfs|cgroup2)']
+
+/** Runs a file of test/integration in a patched kernel. */
+const inside = (version: string, given: string[], env: Record<string, string> = {}) =>
+  run(
+    version,
+    'patched',
+    [
+      ...[...outside, 'unshare', '--mount', '--propagation', 'private'],
+      ...[...vitest, '--project', 'integration', ...given],
+    ],
+    quick,
+    { LOWERWATCH_PRIVATE_MOUNTS: '1', CI: 'false', NO_COLOR: '1', ...env },
+  )
 
 describe.each(await versionsWith('overlayfs'))('the daemon on %s', (version) => {
   it.each(['manual', 'notify'])('lower_changes=%s: coherence rows', async (mode) => {
-    const done = await run(
-      version,
-      'patched',
-      [...outside, 'unshare', '--mount', '--propagation', 'private', ...vitest, ...given],
-      quick,
-      {
-        LOWERWATCH_LOWER_CHANGES: mode,
-        LOWERWATCH_PRIVATE_MOUNTS: '1',
-        LOWERWATCH_CASE: pattern,
-        CI: 'false',
-        NO_COLOR: '1',
-      },
-    )
+    const done = await inside(version, rows, { LOWERWATCH_LOWER_CHANGES: mode, LOWERWATCH_CASE: pattern })
     const passed = Number(/Tests .*?(\d+) passed/.exec(done.stdout)?.[1])
     expect(passed, done.stdout + done.stderr).toBeGreaterThanOrEqual(some.length)
     expect(done.stdout).not.toMatch(/Tests .*failed/)
+    expect(done).toMatchObject({ status: 0, splats: [] })
+  })
+
+  it('policy lower-changes', async () => {
+    const done = await inside(version, ['test/integration/lower-changes.test.ts'])
+    expect(done.stdout, done.stderr).toMatch(/Tests +\d+ passed \| 1 skipped/)
     expect(done).toMatchObject({ status: 0, splats: [] })
   })
 })

@@ -2,7 +2,7 @@
 
 /** Each kind of staleness on a stock mount, after a remount, and with every mode of a patched overlayfs. */
 import { native } from '../../native.js'
-import type { LowerChangesMode } from '../../refresh/lower-changes.js'
+import type { LowerChangesMode } from '../../overlay/types.js'
 import { type Context, type Experiment, type Observation, Skip } from '../types.js'
 import { makeOverlay, remount } from './fixture.js'
 import { type Kind, kinds } from './stale.js'

@@ -38,11 +38,13 @@ reconcile-interval-ms = 100
 on-vanish = "archive"
 swap = "never"
 drop-caches = true
+lower-changes = "notify"
 nudge = false
 nudge-copy-up = true
 [overlay."/merged"]
 on-vanish = "prune"
 swap = "auto"
+lower-changes = "manual"
 nudge = true
 refresh-share = 1
 lowerdir = ["/l1", "/l2"]
@@ -60,6 +62,7 @@ data-only = ["/d"]
       onVanish: 'archive',
       swap: 'never',
       dropCaches: true,
+      lowerChanges: 'notify',
       nudge: false,
       nudgeCopyUp: true,
     })
@@ -69,13 +72,18 @@ data-only = ["/d"]
       onVanish: 'prune',
       swap: 'auto',
       dropCaches: true,
+      lowerChanges: 'manual',
       nudge: true,
       nudgeCopyUp: true,
       lowerdir: ['/l1', '/l2'],
       upperdir: '/u',
       dataOnly: ['/d'],
     })
-    expect(mergeForOverlay(parsed, '/other')).toMatchObject({ onVanish: 'archive', lowerdir: null })
+    expect(mergeForOverlay(parsed, '/other')).toMatchObject({
+      onVanish: 'archive',
+      lowerChanges: 'notify',
+      lowerdir: null,
+    })
   })
 })
 
@@ -117,6 +125,11 @@ describe('a wrong file is answered with its line', () => {
       'a wrong word',
       'on-vanish = "delete"',
       'c.toml:1: on-vanish must be one of "keep", "archive", "prune", not "delete"',
+    ],
+    [
+      'a mode that is no policy',
+      'all = true\nlower-changes = "off"',
+      'c.toml:2: lower-changes must be one of "leave", "manual", "notify", "reval", not "off"',
     ],
     [
       'a relative path',

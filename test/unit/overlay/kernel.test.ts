@@ -325,6 +325,22 @@ onMounts('a fresh overlay of the same layers', () => {
     expect(again.mounts[0]?.mountOptions).toBe(description.mounts[0]?.mountOptions)
     expect([again.lower, again.options]).toEqual([description.lower, description.options])
   })
+
+  it('takes the place of one with its own lower_changes, and not with what that was switched to', async () => {
+    const [one, two, target] = make('1', '2', 'm')
+    await mountFresh([one!, two!], target!)
+    const overlay = await openOverlay(await find(target!))
+    const shown = overlay.description.options.filter(([name]) => name !== 'lower_changes')
+    overlay.description.options = [['lower_changes', 'manual'], ...shown]
+    const modes = () =>
+      (['swap', 'oracle'] as const).map((purpose) =>
+        freshOverlayOf(overlay, purpose).options.filter(([name]) => name === 'lower_changes'),
+      )
+    expect(modes()).toEqual([[['lower_changes', 'manual']], []])
+    overlay.switchedTo = 'manual'
+    expect(modes()).toEqual([[['lower_changes', 'off']], []])
+    overlay.close()
+  })
 })
 
 onMounts('a failed open', () => {
