@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT
 
 /**
- * Policy `lower-changes`, on overlays that are mounted without the option.
+ * Policy `lower-changes`, on overlays that are mounted without the option; and what rung "invalidate" tells the kernel.
  * All but the first need a patched overlayfs: test/kernel/daemon.test.ts runs them in one.
  */
-import { rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { fromText } from '../../src/bytes.js'
-import { native } from '../../src/native.js'
+import { Kind, native } from '../../src/native.js'
+import { discoverOverlays, findOverlay } from '../../src/overlay/discover.js'
+import { openOverlay } from '../../src/overlay/open.js'
 import type { LowerChangesMode } from '../../src/overlay/types.js'
+import { OverlayController } from '../../src/refresh/controller.js'
 import { hasLowerChanges } from '../../src/refresh/lower-changes.js'
+import { defaultPolicy } from '../../src/refresh/policy.js'
 import { absent, holds, put, touch } from './cases/looks.js'
 import { Cleanup } from './fixture/cleanup.js'
 import { type Daemon, type DaemonOptions, lowerwatch, startDaemon } from './fixture/daemon.js'
@@ -235,5 +239,49 @@ describe.skipIf(whyPatched !== '')(`policy lower-changes (skipped: ${whyPatched}
     for (const name of ['a', 'b', 'c']) await expectServed(overlay, name)
     await daemon.stop()
     expect(overlay.mountPoints.map(modeOf)).toEqual(['off', 'off'])
+  })
+})
+
+describe.skipIf(whyPatched !== '')(`rung invalidate (skipped: ${whyPatched})`, () => {
+  test('the kernel is told the directory that changed, and no other one', async () => {
+    const others = ['', 'b', 'a/below']
+    const overlay = await overlayFor({
+      options: ['lower_changes=manual'],
+      prepare: (o) => {
+        for (const path of ['a', 'a/below', 'b']) mkdirSync(o.low(1, path))
+      },
+    })
+    const lane = new native.Lane('test')
+    const description = await findOverlay(await discoverOverlays(lane), fromText(overlay.mountPoint), lane)
+    lane.close()
+    const opened = await openOverlay(description)
+    const nothing = () => undefined
+    const events = {
+      log: nothing,
+      above: () => [],
+      caughtUp: () => Promise.resolve(),
+      served: nothing,
+      swapping: nothing,
+    }
+    const controller = new OverlayController(opened, defaultPolicy, events, false)
+    cleanup.defer('controller', async () => {
+      await controller.stop()
+      opened.close()
+    })
+    const names = ['a', ...others].map((directory) => join(directory, 'x'))
+    for (const name of names) touch(overlay.at(name))
+    for (const name of names) put(overlay.low(1, name), name)
+    for (const name of names) expect(absent(overlay.at(name)), 'nobody was told yet').toBeNull()
+    // Of all these changes the controller hears of one: what is right afterwards is what the kernel was told.
+    const layer = opened.layers.find(({ role }) => role === 'lower')!
+    controller.accept(layer, { layer: 0, directory: 'a', name: 'x', kind: Kind.create }, native.monotonicNs())
+    controller.flush()
+    await controller.settled()
+    expect(controller.statistics.refreshes).toBe(1)
+    expect(holds(overlay.at('a/x'), 'a/x')).toBeNull()
+    for (const directory of others) {
+      const name = join(directory, 'x')
+      expect(absent(overlay.at(name)), 'not told').toBeNull()
+    }
   })
 })

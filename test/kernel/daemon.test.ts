@@ -54,7 +54,7 @@ describe.each(await versionsWith('overlayfs'))('the daemon on %s', (version) => 
     expect(done).toMatchObject({ status: 0, splats: [] })
   })
 
-  it('policy lower-changes', async () => {
+  it('policy lower-changes, and what rung invalidate tells the kernel', async () => {
     const done = await inside(version, ['test/integration/lower-changes.test.ts'])
     expect(done.stdout, done.stderr).toMatch(/Tests +\d+ passed \| 1 skipped/)
     expect(done).toMatchObject({ status: 0, splats: [] })
