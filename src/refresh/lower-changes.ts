@@ -45,7 +45,9 @@ function asMode(value: string | null): LowerChangesMode | null {
 
 /**
  * Tries what the mount table promises, on a private overlay of two temporary directories: a name that was looked up
- * and did not exist, and then does.
+ * and did not exist, and then does. This is about the kernel and not about the file system of the layers: over one that
+ * does not report all changes overlayfs looks at each use, and the mount table says `reval`
+ * (kernel-patches/7.2/overlayfs, patches 15 and 16).
  *
  * @returns '' when the kernel follows; else what it did instead
  */
