@@ -168,7 +168,7 @@ function addBuildOptions(command: Command): Command {
     )
     .addOption(seriesOption())
     .option('--patched', 'with the series (default)')
-    .option('--stock', 'without')
+    .addOption(new Option('--stock', 'without').conflicts('patched'))
 }
 
 function addModuleOptions(command: Command): Command {

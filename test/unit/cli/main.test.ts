@@ -10,7 +10,8 @@ const { version } = JSON.parse(readFileSync(new URL('../../../package.json', imp
 function run(args: string[], environment: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], {
     encoding: 'utf8',
-    env: { ...process.env, LOWERWATCH_DEBUG: '', ...environment },
+    // No command may begin to build a kernel: there is no cache.
+    env: { ...process.env, LOWERWATCH_DEBUG: '', XDG_CACHE_HOME: '/dev/null', ...environment },
   })
   return { status, stdout, stderr }
 }
@@ -51,6 +52,16 @@ describe('the command line', () => {
       'a size that is none',
       ['kernel', 'boot', '--memory', 'bogus', '--', 'true'],
       /^lowerwatch: option '--memory <size>' argument 'bogus' is invalid. a size is like 512M or 2G\n$/,
+    ],
+    [
+      'a boot of a kernel that is to be patched and stock',
+      ['kernel', 'boot', '--patched', '--stock', '--', 'true'],
+      /^lowerwatch: option '--stock' cannot be used with option '--patched'\n$/,
+    ],
+    [
+      'a build of one, in the other order',
+      ['kernel', 'build', '--stock', '--patched'],
+      /^lowerwatch: option '--stock' cannot be used with option '--patched'\n$/,
     ],
   ])('%s: one line on stderr, exit status 2', (_, args, message) => {
     const { status, stdout, stderr } = run(args)
