@@ -82,7 +82,7 @@ async function update(options: string[]): Promise<void> {
   })
   if (/^(Hit|Get):\d+ \S+ \S+ InRelease/m.test(result.stdout)) return
   throw new LowerwatchError('KERNEL', "the machine's package mirror cannot be used", {
-    hint: 'check the network, or give an unpacked source with --tree',
+    hint: 'check the network, or give an unpacked source to a command with --tree',
     cause: result,
   })
 }
@@ -119,7 +119,7 @@ export async function sourcesFor(etc = '/etc/apt'): Promise<string> {
     return `Types: deb\nURIs: ${mirror.uri}\nSuites: ${suites.join(' ')}\nComponents: main\n${key}`
   }
   throw new LowerwatchError('KERNEL', 'apt on this machine has no Debian archive', {
-    hint: 'give an unpacked source with --tree',
+    hint: 'give an unpacked source to a command with --tree',
   })
 }
 

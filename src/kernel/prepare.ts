@@ -27,7 +27,9 @@ export async function buildForTests(
     for (const series of choices) await obtainBuild({ version, target: 'uml', series, ...variant })
   } catch (error) {
     const line = error instanceof LowerwatchError ? error.line : String(error)
-    process.stderr.write(`test-kernel: ${line.trim().replace(/\s*\n\s*/g, '; ')}\n`)
+    // The prefix is that of scripts/lib.sh: one run of the tests can be refused by either, or by `lowerwatch kernel test`.
+    const what = `lowerwatch: no ${kind} kernel of Linux ${version} to test: `
+    process.stderr.write(`${what}${line.trim().replace(/\s*\n\s*/g, '; ')}\n`)
     process.exitCode = 2
   }
 }
