@@ -10,6 +10,9 @@ interface TreeOptions {
   tree?: string
   json?: boolean
 }
+interface ListOptions extends TreeOptions {
+  messages?: boolean
+}
 interface ApplyOptions extends TreeOptions {
   series: SeriesChoice
   dryRun?: boolean
@@ -53,8 +56,9 @@ export function registerKernel(program: Command): void {
       'the series of each kernel version, what each patch does, what a tree or the running kernel has',
     )
     .option('--tree <dir>', 'also say what this kernel source has of them')
+    .option('--messages', 'with the whole message of each patch: why, and how')
     .option('--json', 'for programs')
-    .action(async (options: TreeOptions) => (await import('../kernel/commands.js')).list(options))
+    .action(async (options: ListOptions) => (await import('../kernel/list.js')).list(options))
 
   kernel
     .command('fetch')

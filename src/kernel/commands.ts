@@ -2,8 +2,8 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { access, readFile } from 'node:fs/promises'
-import { constants, release } from 'node:os'
+import { access } from 'node:fs/promises'
+import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { display } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
@@ -12,11 +12,11 @@ import { type Build, buildKernel } from './build.js'
 import { cacheRoot } from './cache.js'
 import type { DebugVariant, Target } from './configs.js'
 import { fetchSource } from './fetch.js'
-import { inspect, inspectAll, type PatchStatus, type SeriesStatus } from './inspect.js'
+import { inspectAll, type PatchStatus, type SeriesStatus } from './inspect.js'
 import { secureCache } from './module/secure.js'
 import { describeStatus, summarize } from './report.js'
 import { choosePatches, type SeriesChoice } from './select.js'
-import { folderFor, loadFolders, type Patch, versions } from './series.js'
+import { type Patch, versions } from './series.js'
 import { requireTools } from './tools.js'
 import { requireWhole, restore } from './transaction.js'
 import { openTree } from './tree.js'
@@ -34,62 +34,6 @@ interface BuildOptions {
   series: SeriesChoice
   stock?: boolean
   json?: boolean
-}
-
-export async function list(options: { tree?: string; json?: boolean }): Promise<void> {
-  const tree = options.tree === undefined ? null : await openTree(options.tree)
-  if (tree) await requireWhole(tree.root)
-  const rows = []
-  for (const version of await versions()) {
-    const folders = (await loadFolders(version)).filter(({ series }) => series !== 'test-only')
-    for (const folder of folders) {
-      const { series, base, patches } = folder
-      const forTree = tree?.version === version && folderFor(folders, series, tree.release) === folder
-      const states = forTree ? (await inspect(new Workspace(tree.root), patches)).patches : null
-      rows.push({
-        version,
-        series,
-        base,
-        patches: patches.map((patch, i) => ({
-          name: patch.name,
-          subject: patch.subject,
-          summary: patch.summary,
-          forwarded: patch.forwarded,
-          appliedUpstream: patch.appliedUpstream,
-          ...(states ? { state: states[i]!.state } : {}),
-        })),
-      })
-    }
-  }
-  const running = { release: release(), overlayfs: await runningOverlayfs() }
-  if (options.json) return say(JSON.stringify({ series: rows, running }, null, 2))
-  for (const row of rows) {
-    say(`Linux ${row.version}, ${row.series} on ${row.base}: ${row.patches.length} patches`)
-    for (const patch of row.patches) {
-      say(`  ${patch.subject}${'state' in patch ? ` [${patch.state}]` : ''}`)
-      say(`      ${patch.summary}`)
-    }
-  }
-  if (tree && !rows.some((row) => row.version === tree.version))
-    say(`${tree.root} is Linux ${tree.release}: no series for it`)
-  say(`running Linux ${running.release}: overlayfs series ${running.overlayfs}`)
-}
-
-/** The series adds a parameter to the overlay module; without the module loaded it cannot be seen. */
-async function runningOverlayfs(): Promise<'present' | 'absent' | 'unknown (overlay is not loaded)'> {
-  try {
-    await access('/sys/module/overlay')
-  } catch (error) {
-    if (!isCode(error, 'ENOENT')) throw error
-    return 'unknown (overlay is not loaded)'
-  }
-  try {
-    await readFile('/sys/module/overlay/parameters/lower_changes')
-    return 'present'
-  } catch (error) {
-    if (!isCode(error, 'ENOENT')) throw error
-    return 'absent'
-  }
 }
 
 export async function fetch(version: string): Promise<void> {

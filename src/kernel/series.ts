@@ -18,8 +18,8 @@ export interface Patch {
   series: SeriesName
   /** The subject without its [PATCH …] tag. */
   subject: string
-  /** First paragraph of the message: what the patch does and why. */
-  summary: string
+  /** What the patch does and why, in paragraphs, without the trailers. */
+  message: string
   /** DEP-3: whether it was sent, and whether and where it was accepted. */
   forwarded: string
   appliedUpstream: string
@@ -163,7 +163,6 @@ async function loadPatches(folder: string, series: SeriesName): Promise<Patch[]>
 export function parsePatch(name: string, series: SeriesName, text: string): Patch {
   const headEnd = text.indexOf('\n\n')
   const head = text.slice(0, headEnd).replace(/\n[ \t]+/g, ' ')
-  const body = text.slice(headEnd + 2)
   const field = (key: string) => new RegExp(`^${key}: (.*)$`, 'mi').exec(head)?.[1]?.trim() ?? ''
   // DEP-3 fields stand below the subject, or with the trailers at the end of the message.
   const message = text.slice(0, text.indexOf('\n---\n'))
@@ -176,10 +175,20 @@ export function parsePatch(name: string, series: SeriesName, text: string): Patc
     name,
     series,
     subject,
-    summary: (body.split('\n\n')[0] ?? '').replace(/\n/g, ' ').trim(),
+    message: withoutTrailers(message.slice(headEnd + 2)),
     forwarded: trailer('Forwarded'),
     appliedUpstream: trailer('Applied-Upstream'),
     diffs,
     text,
   }
+}
+
+/** A last paragraph that is fields and nothing else are the trailers. */
+function withoutTrailers(message: string): string {
+  const paragraphs = message.trim().split(/\n{2,}/)
+  const isTrailers = paragraphs
+    .at(-1)!
+    .split('\n')
+    .every((line) => /^[A-Z][\w-]*: /.test(line))
+  return (isTrailers ? paragraphs.slice(0, -1) : paragraphs).join('\n\n')
 }

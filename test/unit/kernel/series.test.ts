@@ -14,13 +14,23 @@ import {
 import { five, mail, makeTree } from './fixture.js'
 
 describe('parsePatch', () => {
-  it('reads subject, first paragraph and DEP-3 fields', () => {
+  it('reads subject, message and DEP-3 fields', () => {
     expect(parsePatch('x', 'kernfs', mail('kernfs: a subject', five))).toMatchObject({
       subject: 'kernfs: a subject',
-      summary: 'First paragraph, on two lines.',
+      message: 'First paragraph,\non two lines.\n\nSecond.',
       forwarded: 'no',
       appliedUpstream: 'no',
     })
+  })
+
+  it('reads a message to its end, with lists, and without the trailers', () => {
+    const text = mail('x', five).replace(
+      'Second.\n',
+      'It does:\n\n- one\n\nForwarded: no\nSigned-off-by: A <a@b>\n',
+    )
+    expect(parsePatch('x', 'kernfs', text).message).toBe(
+      'First paragraph,\non two lines.\n\nIt does:\n\n- one',
+    )
   })
 
   it('refuses a file that is no mailbox patch', () => {
