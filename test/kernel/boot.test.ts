@@ -13,15 +13,49 @@ import { debug, guest, kernelFor, sharedDirectory } from './guest.js'
 
 const sink = () => new PassThrough().resume()
 const program = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const terminal = fileURLToPath(new URL('terminal.py', import.meta.url))
 
-/** `lowerwatch kernel boot`; `stdout` is a file descriptor or 'pipe'. */
-function bootCommand(version: string, argv: string[], stdout: number | 'pipe') {
+/** `lowerwatch kernel boot` and its arguments. */
+function bootWords(version: string, argv: string[]): string[] {
   const options = ['--version', version, '--stock', ...(debug === undefined ? [] : ['--debug', debug])]
-  return spawn(process.execPath, [program, 'kernel', 'boot', ...options, '--', ...argv], {
+  return [program, 'kernel', 'boot', ...options, '--', ...argv]
+}
+
+/** `stdout` is a file descriptor or 'pipe'. */
+function bootCommand(version: string, argv: string[], stdout: number | 'pipe') {
+  return spawn(process.execPath, bootWords(version, argv), {
     stdio: ['ignore', stdout, 'pipe'],
     env: { ...process.env, LOWERWATCH_DEBUG: '' },
   })
 }
+
+/** The same on a terminal; `how` it ends is what terminal.py takes. */
+async function bootOnTerminal(version: string, argv: string[], how: string) {
+  const words = [terminal, how, process.execPath, ...bootWords(version, argv)]
+  const child = spawn('python3', words, { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  try {
+    const outputs = [child.stdout, child.stderr].map((stream) => stream.setEncoding('utf8').toArray())
+    const [status] = await once(child, 'exit')
+    const [said, errors] = (await Promise.all(outputs)).map((chunks) => chunks.join(''))
+    expect({ status, errors }).toEqual({ status: 0, errors: '' })
+    return JSON.parse(said!)
+  } finally {
+    // The program is in the same group, and its kernel goes with it.
+    if (child.pid !== undefined) killGroup(child.pid)
+  }
+}
+
+function killGroup(pid: number) {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'ESRCH' })
+  }
+}
+
+/** What is left in the cache of a boot by the process with this pid. */
+const leftOf = async (pid: number | undefined) =>
+  (await readdir(`${cacheRoot()}/boot`)).filter((name) => name.startsWith(`${pid}-`))
 
 const asked = (process.env.LOWERWATCH_KERNEL_VERSIONS ?? '').split(' ').filter((version) => version !== '')
 
@@ -143,9 +177,32 @@ os.fork() or time.sleep(1000)`
       child.stdout!.destroy()
       expect(await once(child, 'exit')).toEqual([141, null])
       expect(await errors).toEqual([])
-      const left = (await readdir(`${cacheRoot()}/boot`)).filter((name) => name.includes(`${child.pid}-`))
-      expect(left).toEqual([])
+      expect(await leftOf(child.pid)).toEqual([])
     }, 60_000)
+
+    it.each([
+      ['its command', 7],
+      ['Ctrl-C', 130],
+      ['SIGINT', 130],
+    ])(
+      'leaves its terminal as it was, and no kernel, when it is ended by %s',
+      async (end, status) => {
+        await kernelFor(version, 'stock')
+        await using directory = await sharedDirectory()
+        const told = `${directory.path}/told`
+        const how = new Map([
+          ['Ctrl-C', 'key'],
+          ['SIGINT', 'signal'],
+        ]).get(end)
+        const script = `echo up; until [ -e ${told} ]; do sleep 0.05; done; exit 7`
+        const seen = await bootOnTerminal(version, ['sh', '-c', script], how ?? told)
+        expect(seen).toMatchObject({ status, during: true, after: true, left: 0 })
+        // Not only the kernel: the command is a process of the machine as well.
+        expect(seen.processes).toBeGreaterThan(1)
+        expect(await leftOf(seen.pid)).toEqual([])
+      },
+      120_000,
+    )
 
     it('says that its output cannot be written', async () => {
       await kernelFor(version, 'stock')
