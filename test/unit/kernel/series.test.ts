@@ -110,4 +110,17 @@ describe('the series of the project', () => {
       }
     }
   })
+  it('is in the table of kernel-patches/README.md, with its base, and that nothing was sent', async () => {
+    const text = await readFile(`${patchesDirectory}/README.md`, 'utf8')
+    const rows = [...text.matchAll(/^\| (\d\S+\/\S+) \| (\d\S+) \|/gm)].map(
+      ([, folder, base]) => `${folder} ${base}`,
+    )
+    const folders = (await Promise.all((await versions()).map((version) => loadFolders(version)))).flat()
+    const own = folders.filter(({ series }) => series !== 'test-only')
+    expect(rows.sort()).toEqual(own.map(({ folder, base }) => `${folder} ${base}`).sort())
+    const sent = own.flatMap(({ patches }) =>
+      patches.filter((patch) => !/^no(t-needed)?\b/.test(patch.forwarded)),
+    )
+    expect(text.includes('None of them has been sent anywhere yet')).toBe(sent.length === 0)
+  })
 })
