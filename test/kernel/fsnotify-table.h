@@ -2,6 +2,9 @@
 //
 // One inotify and one fanotify group for a program that shows which events a change made: everything is read without
 // waiting, and printed as one row, `name <tab> listener <tab> EVENT:directory/name ...`.
+//
+// Both merge an event with an equal one that is not read yet, so that a row does not show what came twice. A queue that is
+// full is not merged with: where a row is about "once", the queue is as long as the row, and one more is an OVERFLOW.
 
 #pragma once
 
@@ -17,6 +20,12 @@
 #include <unistd.h>
 
 #define MAX_DIRS 16
+#define MAX_EVENTS 16384
+
+// Linux 6.5
+#ifndef AT_HANDLE_FID
+#define AT_HANDLE_FID AT_REMOVEDIR
+#endif
 
 static void die(const char *what)
 {
@@ -46,9 +55,10 @@ struct dir {
 	unsigned char handle[128];
 };
 
-// One inotify and one fanotify group. Either may be absent: sysfs takes no file system mark.
+// The fanotify group is shown if it has a mark.
 struct listener {
 	int in, fan;
+	int marked;
 	int ndirs;
 	struct dir dirs[MAX_DIRS];
 };
@@ -60,6 +70,7 @@ static const struct { uint32_t mask; const char *name; } names[] = {
 };
 
 #define DIRENT (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
+#define FAN_DIRENT (FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_RENAME | FAN_ONDIR)
 
 static void print_event(uint32_t mask, const char *label, const char *name)
 {
@@ -69,11 +80,29 @@ static void print_event(uint32_t mask, const char *label, const char *name)
 			       *name ? "/" : "", name);
 }
 
-static void listen_start(struct listener *l)
+static void queue_length(const char *backend, int events)
+{
+	char path[64], text[16];
+
+	snprintf(path, sizeof(path), "/proc/sys/fs/%s/max_queued_events", backend);
+	snprintf(text, sizeof(text), "%d", events);
+	write_file(path, text);
+}
+
+// Queues that have room for so many events.
+static void listen_start_for(struct listener *l, int inotify, int fanotify)
 {
 	memset(l, 0, sizeof(*l));
-	l->fan = -1;
+	queue_length("inotify", inotify);
+	queue_length("fanotify", fanotify);
 	must(l->in = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1");
+	must(l->fan = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY),
+	     "fanotify_init");
+}
+
+static void listen_start(struct listener *l)
+{
+	listen_start_for(l, MAX_EVENTS, MAX_EVENTS);
 }
 
 static void listen_dir(struct listener *l, const char *path, const char *label, int watch)
@@ -88,32 +117,42 @@ static void listen_dir(struct listener *l, const char *path, const char *label, 
 		d->wd = inotify_add_watch(l->in, path, DIRENT | IN_MOVE_SELF | IN_ONLYDIR);
 		must(d->wd, path);
 	}
-	if (name_to_handle_at(AT_FDCWD, path, &f.h, &mount_id, 0) == 0) {
+	// Handles of sysfs cannot be opened, and it gives them to who says that they need not be.
+	if (name_to_handle_at(AT_FDCWD, path, &f.h, &mount_id, 0) == 0 ||
+	    name_to_handle_at(AT_FDCWD, path, &f.h, &mount_id, AT_HANDLE_FID) == 0) {
 		d->handle_bytes = f.h.handle_bytes;
 		memcpy(d->handle, f.h.f_handle, f.h.handle_bytes);
 	}
 }
 
+static void mark(struct listener *l, const char *path, unsigned how)
+{
+	if (fanotify_mark(l->fan, FAN_MARK_ADD | how, FAN_DIRENT | FAN_EVENT_ON_CHILD, AT_FDCWD, path) == 0) {
+		l->marked = 1;
+		return;
+	}
+	// Before 6.6 kernfs has no file system id, and nothing in it can be reported by file handle.
+	if (errno != ENODEV)
+		die(path);
+	printf("mark\tfanotify\t ENODEV\n");
+}
+
 static void listen_filesystem(struct listener *l, const char *path)
 {
-	l->fan = fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME | FAN_NONBLOCK | FAN_CLOEXEC, O_RDONLY);
-	must(l->fan, "fanotify_init");
-	if (fanotify_mark(l->fan, FAN_MARK_ADD | FAN_MARK_FILESYSTEM,
-			  FAN_CREATE | FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO | FAN_ONDIR, AT_FDCWD, path)) {
-		// Before 6.6 kernfs has no file system id, and nothing in it can be reported by file handle.
-		if (errno != ENODEV)
-			die(path);
-		printf("file system mark\tfanotify\t ENODEV\n");
-		close(l->fan);
-		l->fan = -1;
-	}
+	mark(l, path, FAN_MARK_FILESYSTEM);
+}
+
+// One directory, for both groups: sysfs takes no file system mark, and what is beside must not be told.
+static void listen_both(struct listener *l, const char *path, const char *label)
+{
+	listen_dir(l, path, label, 1);
+	mark(l, path, 0);
 }
 
 static void listen_stop(struct listener *l)
 {
 	close(l->in);
-	if (l->fan >= 0)
-		close(l->fan);
+	close(l->fan);
 }
 
 static void show_inotify(struct listener *l, const char *name)
@@ -128,7 +167,7 @@ static void show_inotify(struct listener *l, const char *name)
 			const char *label = "?";
 
 			for (int i = 0; i < l->ndirs; i++)
-				if (l->dirs[i].wd == e->wd)
+				if (e->wd >= 0 && l->dirs[i].wd == e->wd)
 					label = l->dirs[i].label;
 			print_event(e->mask, label, e->len ? e->name : "");
 			p += sizeof(*e) + e->len;
@@ -144,7 +183,7 @@ static void show_fanotify(struct listener *l, const char *name)
 	char buf[65536] __attribute__((aligned(8)));
 	ssize_t n;
 
-	if (l->fan < 0)
+	if (!l->marked)
 		return;
 	printf("%s\tfanotify\t", name);
 	while ((n = read(l->fan, buf, sizeof(buf))) > 0) {
@@ -155,6 +194,11 @@ static void show_fanotify(struct listener *l, const char *name)
 			struct file_handle *h = (void *)info->handle;
 			const char *label = "?";
 
+			// An overflow has no directory.
+			if (m->event_len == m->metadata_len) {
+				print_event(m->mask, label, "");
+				continue;
+			}
 			for (int i = 0; i < l->ndirs; i++)
 				if (l->dirs[i].handle_bytes == h->handle_bytes &&
 				    !memcmp(l->dirs[i].handle, h->f_handle, h->handle_bytes))
@@ -175,17 +219,19 @@ static void show(struct listener *l, const char *name)
 }
 
 // What the directory really has, to compare the events with.
-static void show_files(const char *name, const char *path, const char *prefix)
+static int show_files(const char *name, const char *path, const char *prefix)
 {
 	DIR *d = opendir(path);
 	struct dirent *e;
+	int n = 0;
 
 	if (!d)
 		die(path);
 	printf("%s\treaddir\t", name);
 	while ((e = readdir(d)))
 		if (!strncmp(e->d_name, prefix, strlen(prefix)))
-			printf(" %s", e->d_name);
+			n += printf(" %s", e->d_name) > 0;
 	putchar('\n');
 	closedir(d);
+	return n;
 }

@@ -21,8 +21,12 @@
 #include "fsnotify-table.h"
 
 #define CG "/sys/fs/cgroup"
+#define V1 "/tmp/v1"
 
 // ---- cgroup ----------------------------------------------------------------------------------------------------
+
+// Files that a controller has in a directory.
+static int files;
 
 static void cgroup_controllers(void)
 {
@@ -42,7 +46,7 @@ static void cgroup_controllers(void)
 	write_file("/proc/sys/vm/drop_caches", "2");
 	write_file(CG "/t/cgroup.subtree_control", "+pids");
 	show(&l, "controllers on");
-	show_files("controller files", CG "/t/cached", "pids.");
+	files = show_files("controller files", CG "/t/cached", "pids.");
 	write_file(CG "/t/cgroup.subtree_control", "-pids");
 	show(&l, "controllers off");
 	for (int i = 0; i < 2; i++) {
@@ -50,6 +54,30 @@ static void cgroup_controllers(void)
 		write_file(CG "/t/cgroup.subtree_control", "-pids");
 	}
 	show_inotify(&l, "controllers on, off, on, off");
+	listen_stop(&l);
+}
+
+static void cgroup_once(void)
+{
+	struct listener l;
+
+	listen_start_for(&l, files, files);
+	listen_both(&l, CG "/t/cached", "cached");
+	write_file(CG "/t/cgroup.subtree_control", "+pids");
+	show(&l, "controllers on, queue of as many");
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	show(&l, "controllers off, queue of as many");
+	listen_stop(&l);
+
+	listen_start_for(&l, 1, 1);
+	listen_both(&l, CG "/t", "t");
+	for (int on = 0; on < 2; on++) {
+		must(mkdir(CG "/t/user", 0755), "mkdir user");
+		show(&l, on ? "mkdir with controllers, queue of one" : "mkdir, queue of one");
+		must(rmdir(CG "/t/user"), "rmdir user");
+		show(&l, on ? "rmdir with controllers, queue of one" : "rmdir, queue of one");
+		write_file(CG "/t/cgroup.subtree_control", on ? "-pids" : "+pids");
+	}
 	listen_stop(&l);
 }
 
@@ -95,17 +123,15 @@ static void cgroup_v1_rename(void)
 {
 	struct listener l;
 
-	must(mkdir("/tmp/v1", 0755), "mkdir v1");
-	must(mount("none", "/tmp/v1", "cgroup", 0, "none,name=lowerwatch"), "mount cgroup v1");
-	must(mkdir("/tmp/v1/a", 0755), "mkdir a");
-	listen_start(&l);
-	listen_dir(&l, "/tmp/v1", "v1", 1);
-	listen_dir(&l, "/tmp/v1/a", "a", 1);
-	must(rename("/tmp/v1/a", "/tmp/v1/b"), "rename");
-	show_inotify(&l, "rename by user");
+	must(mkdir(V1 "/a", 0755), "mkdir a");
+	listen_start_for(&l, 3, 3);
+	listen_dir(&l, V1, "v1", 1);
+	listen_dir(&l, V1 "/a", "a", 1);
+	listen_filesystem(&l, V1);
+	must(rename(V1 "/a", V1 "/b"), "rename");
+	show(&l, "rename by user");
 	listen_stop(&l);
-	must(rmdir("/tmp/v1/b"), "rmdir b");
-	must(umount("/tmp/v1"), "umount v1");
+	must(rmdir(V1 "/b"), "rmdir b");
 }
 
 static void cgroup_mounts(void)
@@ -114,18 +140,20 @@ static void cgroup_mounts(void)
 
 	must(mkdir("/tmp/second", 0755), "mkdir second");
 	must(mount("none", "/tmp/second", "cgroup2", 0, NULL), "mount second");
-	listen_start(&one);
+	listen_start_for(&one, files, 2 * files);
 	listen_dir(&one, CG "/t/cached", "cached", 1);
+	listen_dir(&one, CG "/t/fresh", "fresh", 0);
 	listen_filesystem(&one, CG);
-	listen_start(&two);
+	listen_start_for(&two, files, 2 * files);
 	listen_dir(&two, "/tmp/second/t/cached", "cached", 1);
+	listen_dir(&two, "/tmp/second/t/fresh", "fresh", 0);
 	listen_filesystem(&two, "/tmp/second");
 	write_file("/tmp/second/t/cgroup.subtree_control", "+pids");
-	show_inotify(&one, "two mounts, first");
-	show_inotify(&two, "two mounts, second");
+	show(&one, "two mounts, first");
+	show(&two, "two mounts, second");
 	write_file(CG "/t/cgroup.subtree_control", "-pids");
-	show_inotify(&one, "two mounts, first, off");
-	show_inotify(&two, "two mounts, second, off");
+	show(&one, "two mounts, first, off");
+	show(&two, "two mounts, second, off");
 	listen_stop(&one);
 	listen_stop(&two);
 	must(umount("/tmp/second"), "umount second");
@@ -139,13 +167,15 @@ static void cgroup_namespace(void)
 	must(unshare(CLONE_NEWCGROUP | CLONE_NEWNS), "unshare");
 	must(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL), "private");
 	must(mount("none", "/tmp/second", "cgroup2", 0, NULL), "mount in namespace");
-	listen_start(&l);
+	listen_start_for(&l, files, 2 * files);
 	listen_dir(&l, "/tmp/second", "namespace", 1);
+	listen_dir(&l, CG "/t/cached", "cached", 0);
+	listen_filesystem(&l, "/tmp/second");
 	must(access("/tmp/second/cgroup.procs", F_OK), "second");
 	write_file(CG "/t/cgroup.subtree_control", "+pids");
-	show_inotify(&l, "cgroup namespace");
+	show(&l, "cgroup namespace");
 	write_file(CG "/t/cgroup.subtree_control", "-pids");
-	show_inotify(&l, "cgroup namespace, off");
+	show(&l, "cgroup namespace, off");
 	listen_stop(&l);
 	write_file(CG "/cgroup.procs", "0");
 	must(umount("/tmp/second"), "umount in namespace");
@@ -172,14 +202,14 @@ static void sysfs_loop(void)
 	struct listener l;
 
 	must(control, "/dev/loop-control");
-	listen_start(&l);
-	listen_dir(&l, "/sys/block", "block", 1);
-	listen_dir(&l, "/sys/devices/virtual/block", "devices", 1);
+	listen_start_for(&l, 2, 2);
+	listen_both(&l, "/sys/block", "block");
+	listen_both(&l, "/sys/devices/virtual/block", "devices");
 	must(ioctl(control, LOOP_CTL_ADD, 77), "LOOP_CTL_ADD");
-	show_inotify(&l, "device added");
+	show(&l, "device added");
 	must(access("/sys/block/loop77/size", F_OK), "loop77");
 	must(ioctl(control, LOOP_CTL_REMOVE, 77), "LOOP_CTL_REMOVE");
-	show_inotify(&l, "device removed");
+	show(&l, "device removed");
 	listen_stop(&l);
 	close(control);
 }
@@ -255,19 +285,30 @@ static void sysfs_net_below(int home, int away)
 
 	net_add("below0");
 	listen_start(&here);
-	listen_dir(&here, "/sys/class/net/below0/queues", "queues", 1);
+	listen_both(&here, "/sys/class/net/below0/queues", "queues");
 	show_files("net device queues", "/sys/class/net/below0/queues", "");
 	net_move("below0", away);
-	show_inotify(&here, "below a net device moved away");
+	show(&here, "below a net device moved away");
 	listen_start(&there);
-	listen_dir(&there, "/tmp/sys/class/net/below0/queues", "queues", 1);
+	listen_both(&there, "/tmp/sys/class/net/below0/queues", "queues");
 	must(setns(away, CLONE_NEWNET), "setns away");
 	net_remove("below0");
 	must(setns(home, CLONE_NEWNET), "setns home");
-	show_inotify(&here, "below a net device removed elsewhere, where it was");
-	show_inotify(&there, "below a net device removed elsewhere, there");
+	show(&here, "below a net device removed elsewhere, where it was");
+	show(&there, "below a net device removed elsewhere, there");
 	listen_stop(&here);
 	listen_stop(&there);
+}
+
+static void listen_net(struct listener *l, const char *sys, int events)
+{
+	char path[64];
+
+	listen_start_for(l, events, events);
+	snprintf(path, sizeof(path), "%s/class/net", sys);
+	listen_both(l, path, "class");
+	snprintf(path, sizeof(path), "%s/devices/virtual/net", sys);
+	listen_both(l, path, "devices");
 }
 
 // Two sysfs super blocks, one for each network namespace: each must hear of its own devices only.
@@ -282,18 +323,19 @@ static void sysfs_net(void)
 	must(mount("none", "/tmp/sys", "sysfs", 0, NULL), "mount sysfs");
 	must(setns(home, CLONE_NEWNET), "setns home");
 
-	listen_start(&here);
-	listen_dir(&here, "/sys/class/net", "class", 1);
-	listen_dir(&here, "/sys/devices/virtual/net", "devices", 1);
-	listen_start(&there);
-	listen_dir(&there, "/tmp/sys/class/net", "class", 1);
-	listen_dir(&there, "/tmp/sys/devices/virtual/net", "devices", 1);
+	listen_net(&here, "/sys", 4);
+	listen_net(&there, "/tmp/sys", 4);
 	net_rename("dummy0", "other0");
-	show_inotify(&here, "net device renamed, here");
-	show_inotify(&there, "net device renamed, other namespace");
+	show(&here, "net device renamed, here");
+	show(&there, "net device renamed, other namespace");
+	listen_stop(&here);
+	listen_stop(&there);
+
+	listen_net(&here, "/sys", 2);
+	listen_net(&there, "/tmp/sys", 2);
 	net_move("other0", away);
-	show_inotify(&here, "net device moved away, here");
-	show_inotify(&there, "net device moved away, other namespace");
+	show(&here, "net device moved away, here");
+	show(&there, "net device moved away, other namespace");
 	listen_stop(&here);
 	listen_stop(&there);
 	sysfs_net_below(home, away);
@@ -302,7 +344,10 @@ static void sysfs_net(void)
 
 int main(void)
 {
+	must(mkdir(V1, 0755), "mkdir v1");
+	must(mount("none", V1, "cgroup", 0, "none,name=lowerwatch"), "mount cgroup v1");
 	cgroup_controllers();
+	cgroup_once();
 	cgroup_user();
 	cgroup_pressure();
 	cgroup_v1_rename();
