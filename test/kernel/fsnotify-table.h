@@ -149,6 +149,17 @@ static void listen_both(struct listener *l, const char *path, const char *label)
 	mark(l, path, 0);
 }
 
+// A watch and a mark of listen_both() are removed; the groups stay.
+static void unlisten(struct listener *l, const char *path)
+{
+	char ignored[sizeof(struct inotify_event)];
+
+	must(inotify_rm_watch(l->in, l->dirs[0].wd), "inotify_rm_watch");
+	must(read(l->in, ignored, sizeof(ignored)), "IN_IGNORED");
+	if (l->marked)
+		must(fanotify_mark(l->fan, FAN_MARK_REMOVE, FAN_DIRENT | FAN_EVENT_ON_CHILD, AT_FDCWD, path), path);
+}
+
 static void listen_stop(struct listener *l)
 {
 	close(l->in);

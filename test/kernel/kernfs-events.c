@@ -181,17 +181,186 @@ static void cgroup_namespace(void)
 	must(umount("/tmp/second"), "umount in namespace");
 }
 
-static void cgroup_nobody(void)
+// All that the kernel changes by itself in the directories of t. In t, above and beside nothing comes or goes.
+static void change_below_t(void)
 {
-	struct listener l;
-
 	write_file(CG "/t/cgroup.subtree_control", "+pids");
 	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	if (access(CG "/t/cached/cgroup.pressure", F_OK) == 0) {
+		write_file(CG "/t/cached/cgroup.pressure", "0");
+		write_file(CG "/t/cached/cgroup.pressure", "1");
+	}
+}
+
+// A listener that is told of what a user does where it listens, on any kernel.
+static void show_awake(struct listener *l, const char *path, const char *name)
+{
+	char made[128], row[128];
+
+	snprintf(made, sizeof(made), "%s/own", path);
+	snprintf(row, sizeof(row), "%s, its own", name);
+	must(mkdir(made, 0755), made);
+	must(rmdir(made), made);
+	show(l, row);
+}
+
+static void cgroup_elsewhere(void)
+{
+	struct listener above, below, beside, other, removed, again;
+
+	must(mkdir(CG "/t/cached/below", 0755), "mkdir below");
+	must(mkdir(CG "/u", 0755), "mkdir u");
+	must(mkdir(CG "/u/cached", 0755), "mkdir u/cached");
+	must(mkdir(CG "/t/again", 0755), "mkdir again");
+	must(mkdir(V1 "/t", 0755), "mkdir v1/t");
+	must(mkdir(V1 "/t/cached", 0755), "mkdir v1/t/cached");
+
+	listen_start(&above);
+	listen_both(&above, CG, "top");
+	listen_start(&below);
+	listen_both(&below, CG "/t/cached/below", "below");
+	listen_start(&beside);
+	listen_both(&beside, CG "/u", "u");
+	listen_both(&beside, CG "/u/cached", "u/cached");
+	listen_start(&other);
+	listen_dir(&other, V1 "/t", "v1/t", 1);
+	listen_dir(&other, V1 "/t/cached", "v1/t/cached", 1);
+	listen_filesystem(&other, V1);
+	listen_start(&removed);
+	listen_both(&removed, CG "/t/cached", "cached");
+	show_awake(&above, CG, "watched above");
+	show_awake(&below, CG "/t/cached/below", "watched below");
+	show_awake(&beside, CG "/u/cached", "watched beside");
+	show_awake(&other, V1 "/t", "watched in another hierarchy");
+	show_awake(&removed, CG "/t/cached", "watched until now");
+	unlisten(&removed, CG "/t/cached");
+
+	// The name is there again, and the directory is another one.
+	listen_start(&again);
+	listen_both(&again, CG "/t/again", "again");
+	show_awake(&again, CG "/t/again", "watched before it was made again");
+	must(rmdir(CG "/t/again"), "rmdir again");
+	show(&again, "-");
+	must(mkdir(CG "/t/again", 0755), "mkdir again");
+	must(access(CG "/t/again/cgroup.procs", F_OK), "again");
+
+	listen_both(&above, CG "/t", "t");
+	change_below_t();
+	show(&above, "watched above");
+	show(&below, "watched below");
+	show(&beside, "watched beside");
+	show(&other, "watched in another hierarchy");
+	show(&removed, "watched until now");
+	show(&again, "watched before it was made again");
+	listen_stop(&above);
+	listen_stop(&below);
+	listen_stop(&beside);
+	listen_stop(&other);
+	listen_stop(&removed);
+	listen_stop(&again);
+
+	must(rmdir(CG "/t/again"), "rmdir again");
+	must(rmdir(CG "/t/cached/below"), "rmdir below");
+	must(rmdir(V1 "/t/cached"), "rmdir v1/t/cached");
+	must(rmdir(V1 "/t"), "rmdir v1/t");
+}
+
+// ---- what stays in memory --------------------------------------------------------------------------------------
+
+struct counts {
+	long inodes, dentries;
+};
+
+static long first_number(const char *path)
+{
+	char text[128] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	must(fd, path);
+	must(read(fd, text, sizeof(text) - 1), path);
+	close(fd);
+	return atol(text);
+}
+
+static struct counts count(void)
+{
+	struct counts c;
+
+	c.inodes = first_number("/proc/sys/fs/inode-nr");
+	c.dentries = first_number("/proc/sys/fs/dentry-state");
+	return c;
+}
+
+static void show_more(const char *name, struct counts before)
+{
+	struct counts now = count();
+
+	printf("%s\tmemory\t inodes:%+ld dentries:%+ld\n", name, now.inodes - before.inodes,
+	       now.dentries - before.dentries);
+}
+
+#define MADE 20
+#define ROUNDS 50
+
+static void each_made(int make)
+{
+	char path[64];
+
+	for (int i = 0; i < MADE; i++) {
+		snprintf(path, sizeof(path), CG "/t/made%d", i);
+		must(make ? mkdir(path, 0755) : rmdir(path), path);
+	}
+}
+
+// Directories that nobody has looked into, files in them that come and go, and all of them removed.
+static void memory_rows(const char *who)
+{
+	char row[128];
+	struct counts before = count(), made;
+
+	for (int i = 0; i < ROUNDS; i++)
+		change_below_t();
+	snprintf(row, sizeof(row), "%s, files came and went", who);
+	show_more(row, before);
+	each_made(1);
+	made = count();
+	write_file(CG "/t/cgroup.subtree_control", "+pids");
+	snprintf(row, sizeof(row), "%s, files in new directories", who);
+	show_more(row, made);
+	write_file(CG "/t/cgroup.subtree_control", "-pids");
+	each_made(0);
+	snprintf(row, sizeof(row), "%s, directories removed", who);
+	show_more(row, before);
+}
+
+static void cgroup_memory(void)
+{
+	struct listener l;
+	struct counts before;
+
+	// What it takes to do and to measure this is in memory before the first row: paths, and names that are gone.
+	change_below_t();
+	each_made(1);
+	each_made(0);
 	listen_start(&l);
-	listen_dir(&l, CG "/t/cached", "cached", 1);
-	listen_filesystem(&l, CG);
-	show(&l, "nobody watched");
 	listen_stop(&l);
+	count();
+
+	before = count();
+	memory_rows("nobody watches");
+	listen_start(&l);
+	listen_both(&l, CG "/u/cached", "u/cached");
+	memory_rows("another directory is watched");
+	listen_stop(&l);
+	listen_start(&l);
+	listen_both(&l, CG "/t/cached", "cached");
+	memory_rows("a directory is watched");
+	listen_stop(&l);
+	listen_start(&l);
+	listen_filesystem(&l, CG);
+	memory_rows("the file system is watched");
+	listen_stop(&l);
+	show_more("nobody reads", before);
 }
 
 // ---- sysfs -----------------------------------------------------------------------------------------------------
@@ -199,18 +368,23 @@ static void cgroup_nobody(void)
 static void sysfs_loop(void)
 {
 	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	struct listener l;
+	struct listener l, elsewhere;
 
 	must(control, "/dev/loop-control");
 	listen_start_for(&l, 2, 2);
 	listen_both(&l, "/sys/block", "block");
 	listen_both(&l, "/sys/devices/virtual/block", "devices");
+	listen_start(&elsewhere);
+	listen_both(&elsewhere, "/sys/devices/virtual", "virtual");
+	listen_both(&elsewhere, "/sys/devices/virtual/net", "net");
 	must(ioctl(control, LOOP_CTL_ADD, 77), "LOOP_CTL_ADD");
 	show(&l, "device added");
 	must(access("/sys/block/loop77/size", F_OK), "loop77");
 	must(ioctl(control, LOOP_CTL_REMOVE, 77), "LOOP_CTL_REMOVE");
 	show(&l, "device removed");
+	show(&elsewhere, "device added and removed elsewhere");
 	listen_stop(&l);
+	listen_stop(&elsewhere);
 	close(control);
 }
 
@@ -315,7 +489,7 @@ static void listen_net(struct listener *l, const char *sys, int events)
 static void sysfs_net(void)
 {
 	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), away;
-	struct listener here, there;
+	struct listener here, there, above;
 
 	must(unshare(CLONE_NEWNET), "unshare net");
 	away = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -325,11 +499,15 @@ static void sysfs_net(void)
 
 	listen_net(&here, "/sys", 4);
 	listen_net(&there, "/tmp/sys", 4);
+	listen_start(&above);
+	listen_both(&above, "/sys/devices/virtual", "virtual");
 	net_rename("dummy0", "other0");
 	show(&here, "net device renamed, here");
 	show(&there, "net device renamed, other namespace");
+	show(&above, "net device renamed, above");
 	listen_stop(&here);
 	listen_stop(&there);
+	listen_stop(&above);
 
 	listen_net(&here, "/sys", 2);
 	listen_net(&there, "/tmp/sys", 2);
@@ -352,7 +530,8 @@ int main(void)
 	cgroup_pressure();
 	cgroup_v1_rename();
 	cgroup_mounts();
-	cgroup_nobody();
+	cgroup_elsewhere();
+	cgroup_memory();
 	sysfs_loop();
 	sysfs_net();
 	cgroup_namespace();

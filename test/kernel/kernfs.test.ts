@@ -155,9 +155,33 @@ describe.each(withKernfs)('kernfs events on %s', (version) => {
     expect(patched.get('rmdir by user, inotify')).toContain('DELETE+DIR:t/user')
   })
 
+  /** Who listens elsewhere: told of what a user does there, which shows that it listens, and of nothing else. */
   it.for(
     [
-      'nobody watched',
+      ['watched above', 'top'],
+      ['watched below', 'below'],
+      ['watched beside', 'u/cached'],
+      ['watched in another hierarchy', 'v1/t'],
+      ['watched until now', 'cached'],
+      ['watched before it was made again', 'again'],
+    ].flatMap(([row, where]) =>
+      both('').map((listener) => [row, listener, where] as [string, string, string]),
+    ),
+  )('%s%s: its own, and nothing of what the kernel does', ([row, listener, where], { skip }) => {
+    if (listener === ', fanotify' && !byHandle) skip(noHandle)
+    for (const kernel of [stock, patched]) {
+      expect(kernel.get(`${row}, its own${listener}`)).toEqual([
+        `CREATE+DIR:${where}/own`,
+        `DELETE+DIR:${where}/own`,
+      ])
+      expect(kernel.get(`${row}${listener}`)).toEqual([])
+    }
+  })
+
+  it.for(
+    [
+      'device added and removed elsewhere',
+      'net device renamed, above',
       'net device renamed, other namespace',
       'below a net device moved away',
       'below a net device removed elsewhere, where it was',
@@ -166,6 +190,24 @@ describe.each(withKernfs)('kernfs events on %s', (version) => {
     if (row.endsWith(', fanotify') && !byHandle) skip(noHandle)
     expect(stock.get(row)).toEqual([])
     expect(patched.get(row)).toEqual([])
+  })
+
+  /** An event takes inodes that live for the time of the call, and what nobody looks up stays out of memory. */
+  it.for([
+    ...[
+      'nobody watches',
+      'another directory is watched',
+      'a directory is watched',
+      'the file system is watched',
+    ].flatMap((who) => [
+      `${who}, files came and went`,
+      `${who}, files in new directories`,
+      `${who}, directories removed`,
+    ]),
+    'nobody reads',
+  ])('%s: nothing more in memory', (row) => {
+    expect(stock.get(`${row}, memory`)).toEqual(['inodes:+0', 'dentries:+0'])
+    expect(patched.get(`${row}, memory`)).toEqual(['inodes:+0', 'dentries:+0'])
   })
 })
 
