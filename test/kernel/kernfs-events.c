@@ -300,7 +300,7 @@ static void show_more(const char *name, struct counts before)
 }
 
 #define MADE 20
-#define ROUNDS 50
+#define ROUNDS 10
 
 static void each_made(int make)
 {

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Build } from '../../src/kernel/build.js'
 import { compareVersions } from '../../src/kernel/series.js'
-import { compile, debug, guest, kernelFor, sharedDirectory, versionsWith } from './guest.js'
+import { compile, debug, guest, kernelFor, quick, sharedDirectory, versionsWith } from './guest.js'
 
 /** Rows of kernfs-events: case and listener -> events, in the order they came. */
 type Table = Map<string, string[]>
@@ -27,7 +27,7 @@ afterAll(async () => {
 })
 
 async function table(build: Build): Promise<Table> {
-  const run = await guest(build, [events], ['psi=1'])
+  const run = await guest(build, [events], [...quick, 'psi=1'])
   expect(run.stderr).toBe('')
   expect(run.status).toBe(0)
   expect(run.splats).toEqual([])
