@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Lower layers changed by some processes while others use the overlay; afterwards it must show what a fresh mount shows.
 
-Usage: overlayfs_races.py MODE SECONDS [OPTIONS]
+Usage: overlayfs_races.py MODE SECONDS [OPTIONS [fail]]
 Errors of single operations are expected here, hangs and kernel messages are not: the caller looks at dmesg.
-MODE switch changes the mode all the time.
+MODE switch changes the mode all the time. With fail, one allocation in a hundred fails, as long as the races last: in a
+kernel with failslab.
 """
+import contextlib
 import errno
 import faulthandler
 import os
@@ -24,6 +26,23 @@ LOWER = ["create", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", 
          "symlink", "link", "whiteout", "opaque", "not_opaque", "xattr"]
 OVER = ["create", "append", "replace", "mkdir", "makedirs", "unlink", "rmdir", "rmtree", "rename", "exchange", "chmod",
         "link", "look", "look", "look", "list", "list", "hold", "chdir", "use_held", "cwd", "mounts", "overlays", "walk"]
+
+
+FAILSLAB = "/sys/kernel/debug/failslab"
+
+
+@contextlib.contextmanager
+def failing_allocations():
+    """Of processes that ask for it. Without messages, of which there would be too many."""
+    if not os.path.isdir(FAILSLAB):
+        mount("debugfs", "/sys/kernel/debug", "debugfs")
+    settings = {"task-filter": "Y", "ignore-gfp-wait": "N", "verbose": "0", "probability": "1", "times": "-1"}
+    for name, value in settings.items():
+        write(f"{FAILSLAB}/{name}", value)
+    try:
+        yield
+    finally:
+        write(f"{FAILSLAB}/probability", "0")
 
 
 class Race(Run):
@@ -59,19 +78,39 @@ def mounts_below(root):
     return [p for p in reversed(points) if p.startswith(root + "/")]
 
 
+@contextlib.contextmanager
+def failing(fail):
+    if not fail:
+        yield
+        return
+    fd = os.open("/proc/self/make-it-fail", os.O_WRONLY)
+    os.pwrite(fd, b"1", 0)
+    try:
+        yield
+    finally:
+        os.pwrite(fd, b"0", 0)
+        os.close(fd)
+
+
 def child(run, seed, names, roots, until):
+    """How many operations it made, and how many had no memory."""
     run.rnd = random.Random(seed)
-    counts = 0
+    counts = failed = 0
     while time.monotonic() < until:
         try:
             getattr(run, "op_" + run.rnd.choice(names))(run.rnd.choice(roots))
-        except (OSError, RecursionError):
+        except OSError as e:
+            failed += e.errno == errno.ENOMEM
+        except MemoryError:
+            failed += 1
+        except RecursionError:
             pass
         counts += 1
         run.log.clear()
         if counts % 50 == 0 and run.b.mode == "manual" and roots != [run.b.m]:
-            invalidate(run.b.m, OVL_INVALIDATE_SUBTREE)
-    return counts
+            while err_of(invalidate, run.b.m, OVL_INVALIDATE_SUBTREE) == errno.ENOMEM:
+                failed += 1
+    return counts, failed
 
 
 def times(pid):
@@ -112,34 +151,29 @@ def switcher(run, until):
         try:
             reconfigure(run.b.m, lower_changes=rnd.choice(["off", "manual", "notify", "reval"]))
         except OSError as e:
-            if e.errno != errno.EBUSY:
+            if e.errno not in (errno.EBUSY, errno.ENOMEM):
                 raise
         time.sleep(0.01)
 
 
-def main():
-    mode, seconds = sys.argv[1], float(sys.argv[2])
-    options = sys.argv[3] if len(sys.argv) > 3 else ""
-    os.umask(0o022)
-    own_root()
-    faulthandler.register(signal.SIGUSR1)
-    switch = mode == "switch"
-    run = Race("notify" if switch else mode, 1, options)
-    until = time.monotonic() + seconds
-    jobs = [(LOWER, run.b.lowers), (LOWER, run.b.lowers), (OVER, [run.b.m]), (OVER, [run.b.m]), (OVER, [run.b.m])]
+def race(run, jobs, until, switch, fail):
+    """How many processes came to a bad end; None when one hangs."""
     pids = []
     for i, (names, roots) in enumerate(jobs):
         pid = os.fork()
         if pid == 0:
             try:
-                print(f"# process {i}: {child(run, 100 + i, names, roots, until)} operations", flush=True)
-                os._exit(0)
+                with failing(fail):
+                    counts, failed = child(run, 100 + i, names, roots, until)
+                print(f"# process {i}: {counts} operations, {failed} without memory", flush=True)
+                os._exit(0 if failed or not fail else 1)
             except BaseException as e:
                 print(f"process {i}: {e!r}", flush=True)
                 os._exit(1)
         pids.append(pid)
     if switch:
-        switcher(run, until)
+        with failing(fail):
+            switcher(run, until)
         reconfigure(run.b.m, lower_changes="notify")
     bad = 0
     for pid in pids:
@@ -154,8 +188,26 @@ def main():
                 where(left)
                 for p in left:
                     os.kill(p, signal.SIGKILL)
-                return 1
+                return None
             time.sleep(0.05)
+    return bad
+
+
+def main():
+    mode, seconds = sys.argv[1], float(sys.argv[2])
+    options = sys.argv[3] if len(sys.argv) > 3 else ""
+    fail = sys.argv[4:] == ["fail"]
+    os.umask(0o022)
+    own_root()
+    faulthandler.register(signal.SIGUSR1)
+    switch = mode == "switch"
+    run = Race("notify" if switch else mode, 1, options)
+    until = time.monotonic() + seconds
+    jobs = [(LOWER, run.b.lowers), (LOWER, run.b.lowers), (OVER, [run.b.m]), (OVER, [run.b.m]), (OVER, [run.b.m])]
+    with failing_allocations() if fail else contextlib.nullcontext():
+        bad = race(run, jobs, until, switch, fail)
+    if bad is None:
+        return 1
     if run.b.mode == "manual":
         invalidate(run.b.m, OVL_INVALIDATE_SUBTREE)
     run.held = []

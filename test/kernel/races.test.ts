@@ -21,4 +21,13 @@ describe.each(await versionsWith('overlayfs'))('overlayfs on %s', (version) => {
     expect(done.stdout + done.stderr).toContain('no difference')
     expect(done).toMatchObject({ status: 0, splats: [] })
   })
+
+  // The others have no failslab.
+  if (debug === 'kasan')
+    it.each([...modes, 'switch'])('20 s of races, %s, when memory cannot be allocated', async (mode) => {
+      const program = python('overlayfs_races.py', mode, 20, options[mode] ?? '', 'fail')
+      const done = await run(version, 'patched', program)
+      expect(done.stdout + done.stderr).toContain('no difference')
+      expect(done).toMatchObject({ status: 0, splats: [] })
+    })
 })
