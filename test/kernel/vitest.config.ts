@@ -2,7 +2,14 @@
 import { defineConfig } from 'vitest/config'
 import { longestFirst } from '../longest-first.js'
 
-const longest = ['races.test.ts', 'overlayfs.test.ts', 'random.test.ts', 'daemon.test.ts', 'probe.test.ts']
+const longest = [
+  'overlayfs.test.ts',
+  'races.test.ts',
+  'daemon.test.ts',
+  'random.test.ts',
+  'probe.test.ts',
+  'kernfs.test.ts',
+]
 
 /** For `scripts/test-kernel`, which builds the kernels that these tests boot: they are no part of `npm test`. */
 export default defineConfig({
