@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { type ByteString, fromText, toBuffer } from '../../../src/bytes.js'
@@ -348,14 +348,12 @@ onMounts('a failed open', () => {
     const [one, two, target] = make('1', '2', 'm')
     await mountFresh([one!, two!], target!)
     const description = await find(target!)
-    const count = () =>
-      execFileSync('sh', ['-c', `ls /proc/${process.pid}/fd | wc -l`])
-        .toString()
-        .trim()
+    const count = () => readdirSync('/proc/self/fd').length
     const before = count()
-    for (let i = 0; i < 3; i++) {
+    for (let i = 0; i < 30; i++) {
       await expect(openOverlay(description, { lowerdir: [one!, '/none'] })).rejects.toThrow()
     }
-    expect(count()).toBe(before)
+    // Fewer: those that earlier tests left to the garbage collector may go meanwhile.
+    expect(count()).toBeLessThanOrEqual(before)
   })
 })
