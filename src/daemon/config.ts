@@ -2,11 +2,10 @@
 import { readFile } from 'node:fs/promises'
 import type { ByteString } from '../bytes.js'
 import { LowerwatchError } from '../errors.js'
+import type { RefreshPolicy } from '../refresh/policy.js'
 
 /** What happens to the upper's copy of a directory whose lower vanished; `keep` is behaviour 2, the default. */
 export type OnVanish = 'keep' | 'archive' | 'prune'
-/** The mode that overlays with `lower_changes=off` are switched to. */
-export type LowerChanges = 'leave' | 'manual' | 'notify' | 'reval'
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
 export interface Config {
@@ -24,7 +23,7 @@ export interface Config {
   onVanish: OnVanish
   swap: 'auto' | 'never'
   dropCaches: boolean
-  lowerChanges: LowerChanges
+  lowerChanges: RefreshPolicy['lowerChanges']
   nudge: boolean
   /** Nudge directories that the upper does not have yet, which copies them up. */
   nudgeCopyUp: boolean
@@ -35,7 +34,7 @@ export interface Config {
 export interface OverlayOverrides {
   onVanish?: OnVanish | undefined
   swap?: 'auto' | 'never' | undefined
-  lowerChanges?: LowerChanges | undefined
+  lowerChanges?: RefreshPolicy['lowerChanges'] | undefined
   nudge?: boolean | undefined
   nudgeCopyUp?: boolean | undefined
   refreshShare?: number | undefined

@@ -1780,7 +1780,7 @@ def settled(*paths):
     """
     reval = MODE == "reval"
     if reval:
-        time.sleep(0.03)
+        time.sleep(0.05)
     for _ in range(3 if reval else 1):
         for p in paths:
             err_of(os.stat, p)
@@ -2557,7 +2557,7 @@ def old_name_that_is_asked_for_while_its_dir_gets_another(b):
     with fuse_of(b, remote, fuse) as children:
         b.lowers = [fuse]
         b.mount()
-        for i in range(5):
+        for i in range(20):
             old, new = f"old{i}", f"new{i}"
             os.mkdir(f"{remote}/{old}")
             os.stat(f"{b.m}/{old}")
